@@ -1,0 +1,160 @@
+"""Abstract objects refuse use, keep identity, and travel through copy and pickle."""
+
+from __future__ import annotations
+
+import abc
+import copy
+import pickle
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+import mutandis as mu
+from mutandis.errors import AbstractError
+from mutandis.symbolic.building import settle
+from mutandis.symbolic.record import is_abstract, remember
+
+
+@mu.symbolize
+class Net(nn.Module):
+    def __init__(self, width, p=0.1):
+        super().__init__()
+        self.layer = nn.Linear(2, width)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@mu.symbolize
+class Bag(dict):
+    def __init__(self, size):
+        super().__init__(a=size)
+
+    def __iter__(self):
+        return super().__iter__()
+
+
+@mu.symbolize
+class Data(torch.utils.data.Dataset):
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        return index
+
+
+@mu.symbolize
+class Shape(abc.ABC):  # noqa: B024 - only the metaclass matters here
+    def __init__(self, n):
+        self.n = n
+
+
+def test_an_object_with_an_undecided_argument_does_not_run_init():
+    made = Net(mu.REQUIRED)
+    assert is_abstract(made)
+    assert isinstance(made, Net)
+    assert isinstance(made, nn.Module)
+    assert made.__class__ is Net
+    assert issubclass(type(made), Net)
+
+
+def test_reading_an_attribute_names_the_undecided_path_and_the_remedy():
+    with pytest.raises(AbstractError) as caught:
+        _ = Net(mu.REQUIRED).layer
+    assert str(caught.value) == (
+        "cannot read attribute 'layer': the Net is abstract\n"
+        "  at:       width = mu.REQUIRED\n"
+        "  expected: an object whose arguments are all decided\n"
+        "  fix:      give the missing arguments by rebind(...), sample children with mu.sample(program, "
+        "algorithm), or build one with mu.space(program).materialize(dna)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "use"),
+    [
+        (Net(mu.REQUIRED), lambda v: v(1)),
+        (Net(mu.REQUIRED), lambda v: v.parameters()),
+        (Net(mu.REQUIRED), lambda v: setattr(v, "x", 1)),
+        (Data(mu.REQUIRED), len),
+        (Data(mu.REQUIRED), lambda v: v[0]),
+        (Bag(mu.REQUIRED), iter),
+    ],
+)
+def test_every_use_is_refused(value, use):
+    with pytest.raises(AbstractError, match="is abstract"):
+        use(value)
+
+
+def test_probes_of_private_names_see_nothing():
+    made = Net(mu.REQUIRED)
+    assert not hasattr(made, "_repr_html_")
+    assert getattr(made, "__array__", None) is None
+
+
+def test_repr_reads_as_the_call():
+    assert repr(Net(mu.REQUIRED)) == "Net(width=mu.REQUIRED, p=0.1)"
+
+
+@pytest.mark.parametrize("cls", [Net, Bag, Data, Shape])
+@pytest.mark.parametrize("copier", [copy.deepcopy, copy.copy, lambda v: pickle.loads(pickle.dumps(v))])
+def test_abstract_objects_are_copied_and_pickled_as_abstract(cls, copier):
+    made = copier(cls(mu.REQUIRED))
+    assert is_abstract(made)
+    assert isinstance(made, cls)
+    assert mu.arguments(made) == mu.arguments(cls(mu.REQUIRED))
+
+
+def test_settling_keeps_the_identity_and_runs_init():
+    made = Net(mu.REQUIRED)
+    place = id(made)
+    remember(made, (3, 0.1))
+    settle(made)
+    assert id(made) == place
+    assert type(made) is Net
+    assert made(torch.zeros(1, 2)).shape == (1, 3)
+
+
+def test_a_parent_of_an_abstract_object_is_abstract():
+    @mu.symbolize
+    class Parent(nn.Module):
+        def __init__(self, layers, options):
+            super().__init__()
+
+    assert is_abstract(Parent([Net(mu.REQUIRED)], {}))
+    assert is_abstract(Parent([], {"a": (1, Net(mu.REQUIRED))}))
+    assert not is_abstract(Parent([Net(1)], {}))
+
+
+def test_registries_of_subclasses_do_not_see_generated_classes():
+    registry = []
+
+    @mu.symbolize
+    class Base:
+        def __init_subclass__(cls, *, needed="", **kwargs):
+            super().__init_subclass__(**kwargs)
+            registry.append(cls.__name__)
+
+        def __init__(self, x):
+            self.x = x
+
+    assert is_abstract(Base(mu.REQUIRED))
+    assert registry == []
+
+
+def test_abstract_wrappers_of_torch_classes_pickle():
+    made = pickle.loads(pickle.dumps(mu.nn.Conv2d(3, mu.REQUIRED, 3)))
+    assert is_abstract(made)
+    assert isinstance(made, nn.Conv2d)
+    assert mu.arguments(made)["in_channels"] == 3
+
+
+def test_containers_of_torch_wait_for_their_content():
+    made = mu.nn.Sequential(OrderedDict(a=Net(1)))
+    assert not is_abstract(made)
+    assert is_abstract(mu.nn.Sequential(Net(1), Net(mu.REQUIRED)))
