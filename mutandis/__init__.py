@@ -1,7 +1,7 @@
 """Mutandis: symbolic-programming AutoML for PyTorch.
 
-Decorate code with `symbolize`: any regular program becomes a tree that can be read, copied and compared.
-`import mutandis as mu` loads no torch.
+Decorate code with `symbolize`, write `oneof`, `floatv` and friends where a value shall be found, and let
+`sample` propose child programs. `import mutandis as mu` loads no torch.
 """
 
 from __future__ import annotations
@@ -21,22 +21,55 @@ from mutandis.symbolic import symbolize as symbolize
 from mutandis.symbolic import traverse as traverse
 
 if TYPE_CHECKING:
+    from mutandis import algorithms as algorithms
+    from mutandis.flows import Study as Study
+    from mutandis.flows import sample as sample
+    from mutandis.hyper import DNA as DNA
+    from mutandis.hyper import boolv as boolv
+    from mutandis.hyper import derive as derive
+    from mutandis.hyper import evolve as evolve
+    from mutandis.hyper import floatv as floatv
+    from mutandis.hyper import intv as intv
+    from mutandis.hyper import manyof as manyof
+    from mutandis.hyper import oneof as oneof
+    from mutandis.hyper import permutate as permutate
+    from mutandis.hyper import space as space
+    from mutandis.hyper import subset as subset
+    from mutandis.hyper import trace as trace
+    from mutandis.symbolic.code import to_python as to_python
     from mutandis.symbolic.compare import diff as diff
     from mutandis.symbolic.compare import equal as equal
     from mutandis.symbolic.compare import fingerprint as fingerprint
+    from mutandis.symbolic.describe import describe as describe
+    from mutandis.symbolic.inherit import inherit as inherit
     from mutandis.symbolic.namespaces import nn as nn
     from mutandis.symbolic.namespaces import optim as optim
     from mutandis.symbolic.namespaces import transforms as transforms
+    from mutandis.symbolic.rebind import DELETE as DELETE
+    from mutandis.symbolic.rebind import Insert as Insert
+    from mutandis.symbolic.rebind import rebind as rebind
+    from mutandis.symbolic.serial import from_json as from_json
+    from mutandis.symbolic.serial import load as load
+    from mutandis.symbolic.serial import save as save
+    from mutandis.symbolic.serial import to_json as to_json
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    **dict.fromkeys(("Study", "sample"), "mutandis.flows"),
+    **dict.fromkeys(("DNA", "boolv", "derive", "evolve", "floatv", "intv", "manyof", "oneof", "permutate", "space",
+                     "subset", "trace"), "mutandis.hyper"),
     **dict.fromkeys(("diff", "equal", "fingerprint"), "mutandis.symbolic.compare"),
+    "describe": "mutandis.symbolic.describe",
+    "inherit": "mutandis.symbolic.inherit",
+    "to_python": "mutandis.symbolic.code",
     **dict.fromkeys(("nn", "optim", "transforms"), "mutandis.symbolic.namespaces"),
-}
+    **dict.fromkeys(("DELETE", "Insert", "rebind"), "mutandis.symbolic.rebind"),
+    **dict.fromkeys(("from_json", "load", "save", "to_json"), "mutandis.symbolic.serial"),
+}  # fmt: skip
 """Where the names live that are loaded when they are first touched."""
 
-_ROOMS = ("errors", "symbolic")
+_ROOMS = ("algorithms", "errors", "flows", "hyper", "symbolic")
 
 
 def __getattr__(name: str) -> Any:

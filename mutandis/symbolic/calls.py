@@ -97,7 +97,7 @@ class Call(_Bound):
             if edits:
                 from mutandis.symbolic.edits import apply_edits
 
-                apply_edits(result, edits)
+                apply_edits(result, edits, fresh=True)
         except Exception as error:
             note_building(error, self.function)
             raise

@@ -173,8 +173,11 @@ def make_init(cls: type, spec: Spec) -> Callable[..., None]:
         else f"_mu_set({me}, '_mu_', {packed})"
     )
     original = f"_mu_init({', '.join([me, *call])})"
+    factories = _factories(cls)
+    scope.update({f"_mu_factory_{name}": factory for name, factory in factories.items()})
     body = [
         f"def __init__({', '.join(header)}):",
+        *(f"    if {name} is _mu_default_{name}: {name} = _mu_factory_{name}()" for name in factories),
         f"    if {tested}:",
         f"        {store if spec.fields is None else 'pass'}",
         "        _mu_mine = True",
@@ -198,6 +201,26 @@ def make_init(cls: type, spec: Spec) -> Callable[..., None]:
     made: Callable[..., None] = functools.wraps(spec.init)(scope["__init__"])
     made.__mu_scope__ = scope  # type: ignore[attr-defined]
     return made
+
+
+def _factories(cls: type) -> dict[str, Callable[[], Any]]:
+    """Returns the default factories of a dataclass or attrs class by parameter name.
+
+    Their `__init__` has a marker for a default; the record must hold what the factory makes.
+    """
+    if "__attrs_attrs__" in cls.__dict__:
+        return {
+            field.alias: field.default.factory
+            for field in cls.__dict__["__attrs_attrs__"]
+            if field.init and hasattr(field.default, "factory") and not field.default.takes_self
+        }
+    if "__dataclass_fields__" in cls.__dict__ and "__init__" in cls.__dict__:
+        return {
+            field.name: field.default_factory
+            for field in dataclasses.fields(cls)
+            if field.init and field.default_factory is not dataclasses.MISSING
+        }
+    return {}
 
 
 def _adopt_heir(scope: dict[str, Any], cls: type) -> bool:

@@ -91,7 +91,6 @@ def apply_edits(root: Any, edits: Mapping[str, Any], *, fresh: bool = False) -> 
         made = _layer(_copied(value, memo) if fresh else value, where)
         if made is layer:
             continue
-        _adapt(made, layer)
         for _, (holder, name) in places_of(root, layer):
             holder._modules[name] = made
         _renew_aliases(root, layer, made)
@@ -117,18 +116,6 @@ def _layer(value: Any, where: str) -> Any:
             fix="give a layer, such as mu.nn.Identity()",
         )
     return value
-
-
-def _adapt(made: Any, layer: Any) -> None:
-    """Gives a replacement the mode of the layer it replaces, and its device and dtype where they are known."""
-    if made.training != layer.training:
-        made.train(layer.training)
-    like = next((p for p in layer.parameters() if p.is_floating_point()), None)
-    own = next((p for p in made.parameters() if p.is_floating_point()), None)
-    if like is None or own is None or (like.device == own.device and like.dtype == own.dtype):
-        return
-    if not hasattr(like, "materialize") and not hasattr(own, "materialize"):  # Lazy ones are made later.
-        made.to(device=like.device, dtype=like.dtype)
 
 
 def _renew_aliases(root: Any, layer: Any, made: Any) -> None:

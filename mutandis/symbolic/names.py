@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mutandis.errors import SchemaError, closest
+from mutandis.symbolic.undecided import Undecided
 
 Allow = Mapping[str, Any] | Iterable[Any] | Callable[..., Any] | str
 """What a caller allows to be named: `{"pkg:f": f}`, or functions, classes and import names."""
@@ -252,12 +253,24 @@ def find(name: object, allow: Mapping[str, Any], at: object = None) -> Any:
     if found is not None:
         return found
     if name not in _KNOWN and name.startswith("mutandis."):
-        room = name[len("mutandis.") :].partition(":")[0].partition(".")[0]
-        if room in _ROOMS:
-            importlib.import_module(f"mutandis.{room}")
+        found = _of_ours(name)
+        if found is not None:
+            return found
     if name in _KNOWN:
         return _KNOWN[name]
     raise refused(name, at)
+
+
+def _of_ours(name: str) -> Any:
+    """Loads the room of a name of this package; returns a kind of undecided value, which need not register."""
+    module, _, qualname = name.partition(":")
+    room = module.split(".")[1]
+    if room not in _ROOMS:
+        return None
+    importlib.import_module(f"mutandis.{room}")
+    found = _lookup(sys.modules.get(module), qualname)
+    ours = isinstance(found, type) and issubclass(found, Undecided) and found.__module__ == module
+    return found if ours else None
 
 
 def _in_table(name: str) -> Any:

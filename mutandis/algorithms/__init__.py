@@ -1,0 +1,19 @@
+"""Search algorithms: settings that start searches over points, whatever program these come from."""
+
+from __future__ import annotations
+
+from mutandis.algorithms import evolution as evolution
+from mutandis.algorithms.base import Algorithm as Algorithm
+from mutandis.algorithms.base import Search as Search
+from mutandis.algorithms.evolution import Evolution as Evolution
+from mutandis.algorithms.evolution import HillClimb as HillClimb
+from mutandis.algorithms.evolution import RegularizedEvolution as RegularizedEvolution
+from mutandis.algorithms.grid import Grid as Grid
+from mutandis.algorithms.random_search import Random as Random
+from mutandis.algorithms.wrappers import Constrained as Constrained
+from mutandis.algorithms.wrappers import Deduped as Deduped
+
+__all__ = [
+    "Algorithm", "Constrained", "Deduped", "Evolution", "Grid", "HillClimb", "Random", "RegularizedEvolution",
+    "Search", "evolution",
+]  # fmt: skip

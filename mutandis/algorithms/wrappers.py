@@ -1,0 +1,167 @@
+"""Wrappers: another algorithm, with something taken out or put in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, settings, to_state
+from mutandis.errors import SpaceExhausted
+from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
+from mutandis.hyper.rng import Rng
+
+
+@settings
+class Deduped(Algorithm):
+    """Never proposes a DNA twice.
+
+    A repeated proposal of the wrapped algorithm is dropped; after `retries` of them in a row a random DNA that was
+    not proposed yet takes its place. A finite space that is used up ends the search.
+
+    Args:
+        algorithm: The algorithm to wrap.
+        retries: How many repeated proposals in a row are dropped.
+
+    Raises:
+        SettingError: `retries` is not a whole number of at least 1.
+    """
+
+    algorithm: Algorithm
+    retries: int = 20
+
+    def __post_init__(self) -> None:
+        need_int("Deduped.retries", self.retries, 1)
+
+    @property
+    def objectives(self) -> str:  # type: ignore[override]
+        """Those of the wrapped algorithm."""
+        return self.algorithm.objectives
+
+    def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
+        """Begins a run of the wrapped algorithm."""
+        inner = self.algorithm.start(space, seed=seed, num_objectives=num_objectives)
+        return _DedupedSearch(inner, space.bare(), self.retries, seed)
+
+
+@settings
+class Constrained(Algorithm):
+    """Proposes only what a predicate of the DNA allows.
+
+    The wrapped algorithm is told of a refused proposal as of a failed trial, so that it can learn from it.
+
+    Args:
+        algorithm: The algorithm to wrap.
+        predicate: A function of the DNA.
+        retries: How many refusals in a row end the search.
+
+    Raises:
+        SettingError: `retries` is not a whole number of at least 1.
+    """
+
+    algorithm: Algorithm
+    predicate: Callable[[DNA], bool]
+    retries: int = 1000
+
+    def __post_init__(self) -> None:
+        need_int("Constrained.retries", self.retries, 1)
+
+    @property
+    def objectives(self) -> str:  # type: ignore[override]
+        """Those of the wrapped algorithm."""
+        return self.algorithm.objectives
+
+    def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
+        """Begins a run of the wrapped algorithm."""
+        inner = self.algorithm.start(space, seed=seed, num_objectives=num_objectives)
+        return _ConstrainedSearch(inner, self.predicate, self.retries)
+
+
+class _Renumbered(Search):
+    """A search whose proposals are some of those of another; ids are translated."""
+
+    def __init__(self, inner: Search) -> None:
+        self._inner = inner
+        self._proposed = 0
+        self._ids: dict[int, int] = {}
+
+    def _pass_on(self, proposal: Proposal) -> Proposal:
+        number = self._proposed
+        self._proposed += 1
+        self._ids[number] = proposal.id
+        return Proposal(number, proposal.dna, proposal.fidelity, proposal.inherit)
+
+    def feedback(self, feedback: Feedback) -> None:
+        number = None if feedback.id is None else self._ids.pop(feedback.id, None)
+        self._inner.feedback(Feedback(number, feedback.dna, feedback.metrics, feedback.fidelity, feedback.rewards))
+
+    def state_dict(self) -> JSON:
+        return {"inner": self._inner.state_dict(), "proposed": self._proposed, "ids": list(self._ids.items())}
+
+    def load_state_dict(self, state: JSON) -> None:
+        self._inner.load_state_dict(state["inner"])
+        self._proposed = state["proposed"]
+        self._ids = {int(outer): inner for outer, inner in state["ids"]}
+
+
+class _DedupedSearch(_Renumbered):
+    def __init__(self, inner: Search, space: SearchSpace, retries: int, seed: int) -> None:
+        super().__init__(inner)
+        self._space = space
+        self._retries = retries
+        self._rng = Rng(seed, "deduped")
+        self._seen: set[DNA] = set()
+
+    def propose(self) -> Proposal:
+        if len(self._seen) >= self._space.size:
+            raise SpaceExhausted("cannot propose: every DNA of the space was proposed", got=len(self._seen),
+                                 expected=f"at most {self._space.size} proposals")  # fmt: skip
+        proposal = None
+        for _ in range(self._retries):
+            proposal = self._inner.propose()
+            if proposal.dna not in self._seen:
+                break
+        else:
+            assert proposal is not None  # At least one retry is required by the settings.
+            proposal = Proposal(proposal.id, self._fresh(), proposal.fidelity, proposal.inherit)
+        self._seen.add(proposal.dna)
+        return self._pass_on(proposal)
+
+    def _fresh(self) -> DNA:
+        for _ in range(100):
+            dna = self._space.random(self._rng)
+            if dna not in self._seen:
+                return dna
+        if self._space.is_finite:
+            return next(dna for dna in self._space.enumerate() if dna not in self._seen)
+        raise SpaceExhausted("cannot propose: no new DNA was found in 100 random draws", got=len(self._seen),
+                             expected="a space with more than a few values")  # fmt: skip
+
+    def feedback(self, feedback: Feedback) -> None:
+        self._seen.add(feedback.dna)
+        super().feedback(feedback)
+
+    def state_dict(self) -> JSON:
+        seen = sorted((to_state(dna) for dna in self._seen), key=repr)
+        return {**super().state_dict(), "seen": seen, "rng": self._rng.state()}
+
+    def load_state_dict(self, state: JSON) -> None:
+        super().load_state_dict(state)
+        self._seen = {from_state(self._space, values) for values in state["seen"]}
+        self._rng.set_state(state["rng"])
+
+
+class _ConstrainedSearch(_Renumbered):
+    def __init__(self, inner: Search, predicate: Callable[[DNA], Any], retries: int) -> None:
+        super().__init__(inner)
+        self._predicate = predicate
+        self._retries = retries
+
+    def propose(self) -> Proposal:
+        for _ in range(self._retries):
+            proposal = self._inner.propose()
+            if self._predicate(proposal.dna):
+                return self._pass_on(proposal)
+            self._inner.feedback(Feedback(proposal.id, proposal.dna))
+        raise SpaceExhausted("cannot propose: the predicate refuses everything", got=self._retries,
+                             expected="one allowed DNA among so many proposals",
+                             fix="loosen the predicate, or raise Constrained.retries")  # fmt: skip

@@ -1,0 +1,262 @@
+"""`mu.sample`: the search loop that the user owns."""
+
+from __future__ import annotations
+
+import opcode
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from types import FrameType, TracebackType
+from typing import Any
+
+from mutandis.algorithms import Algorithm, Search
+from mutandis.errors import MutandisWarning, SettingError, SpaceError, SpaceExhausted
+from mutandis.flows.feedback import TrialFeedback
+from mutandis.flows.studies import Study, Trial
+from mutandis.flows.studies.objectives import parse_objectives
+from mutandis.flows.studies.study import is_finished
+from mutandis.flows.studies.trial import ABANDONED, SKIPPED
+from mutandis.hyper import Feedback, Point, SearchSpace, space, trace
+from mutandis.progress import Bar
+
+_REFUSALS = 1000
+_LEAVING = frozenset({"POP_TOP", "POP_ITER", "END_FOR", "SWAP", "RETURN_VALUE", "RETURN_CONST", "JUMP_FORWARD"})
+
+
+def sample(
+    program: Any,
+    algorithm: Algorithm,
+    *,
+    trials: int | None = None,
+    where: Callable[[Point], bool] | str | None = None,
+    study: Study | None = None,
+    objectives: Sequence[str] | str = ("reward",),
+    seed: int = 0,
+    timeout: float | None = None,
+    stop: Callable[[Trial], bool] | None = None,
+    progress: bool | None = None,
+) -> Sampling:
+    """Searches a program: yields children and the way to answer each.
+
+        for child, feedback in mu.sample(program, mu.algorithms.RegularizedEvolution(), trials=100):
+            feedback(child.run())
+
+    A body that raises marks its trial failed, and the exception goes on. A body that answers nothing marks it
+    abandoned, and warns. Used as a context manager (`with mu.sample(...) as loop: for child, feedback in loop`) the
+    record also says which exception it was.
+
+    Args:
+        program: What holds hyper values: a symbolic object, a list, tuple or dict, a hyper value; or a `SearchSpace`;
+            or a function without arguments that makes decisions as it runs (its child is a callable).
+        algorithm: Settings of the search.
+        trials: How many trials the study shall have in all; by default until the algorithm has nothing left.
+        where: Which decisions are made here: a predicate of the point, or the path of a part of the program. The
+            children stay abstract in the others, so that loops nest.
+        study: Where the trials are recorded; a new `Study` by default. Its finished trials are told to the algorithm.
+        objectives: Metrics that count; larger is better, or smaller with a minus in front.
+        seed: Seed of the run; the same seed gives the same decisions.
+        timeout: After how many seconds no further trial begins.
+        stop: Says from the record of a running trial whether it should end early; asked by `feedback.should_stop()`.
+        progress: Whether to show a progress bar; by default on a terminal.
+
+    Returns:
+        An iterator of (child, feedback); its `study` holds the trials.
+
+    Raises:
+        SpaceError: the program has no decisions, or the study is of another space.
+        SettingError: an argument is out of range, or the algorithm cannot search this space.
+    """
+    if not isinstance(algorithm, Algorithm):
+        raise SettingError(
+            "cannot search with this algorithm",
+            at="algorithm",
+            got=algorithm,
+            expected="an instance of a mu.algorithms class",
+            fix=f"write {algorithm.__name__}()" if isinstance(algorithm, type) else "use mu.algorithms.Random()",
+        )
+    _need_amount("trials", trials, int)
+    _need_amount("timeout", timeout, (int, float))
+    if study is not None and not isinstance(study, Study):
+        raise SettingError(
+            "cannot record a search",
+            at="study",
+            got=study,
+            expected="a mu.Study(); this release keeps studies in memory only",
+            fix="pass study=mu.Study() and write study.rows() where you need it",
+        )
+    return Sampling(_as_space(program, where), algorithm, trials, study or Study(), parse_objectives(objectives), seed,
+                    timeout, stop, progress)  # fmt: skip
+
+
+def _need_amount(name: str, value: Any, kinds: Any) -> None:
+    if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) or value <= 0):
+        raise SettingError("cannot sample", at=name, got=value, expected="a number above 0, or None for no limit",
+                           fix="give a larger number")  # fmt: skip
+
+
+def _as_space(program: Any, where: Callable[[Point], bool] | str | None) -> SearchSpace:
+    if callable(program) and hasattr(program, "__code__"):
+        program = trace(program)
+    made = space(program)
+    if not made.points:
+        raise SpaceError(
+            "cannot sample a program without decisions",
+            got=program,
+            expected="at least one hyper value in its arguments",
+            fix="put mu.oneof([...]), mu.floatv(low, high) or another hyper value where something shall be searched",
+        )
+    if where is None:
+        return made
+    outer, _ = made.split(where)
+    if not outer.points:
+        raise SpaceError(
+            "cannot sample: `where` takes no decision",
+            at="where",
+            got=where,
+            expected=f"some of {', '.join(point.path or '(the root)' for point in made.points[:8])}",
+            fix="test your predicate on mu.space(program).points",
+        )
+    return outer
+
+
+class _Run:
+    """What answers need of a running search. It knows no iterator, so that a loop's iterator dies with the loop."""
+
+    def __init__(self, study: Study, search: Search, trials: int | None, progress: bool | None) -> None:
+        self.study = study
+        self.search = search
+        self.ids: dict[int, int] = {}
+        self.bar = Bar(trials, show=progress)
+        for trial in study.trials:
+            if is_finished(trial):
+                search.feedback(Feedback(None, trial.dna, trial.metrics, None, study.signed(trial)))
+
+    def finish(self, trial: Trial) -> None:
+        """Records a trial that has ended and tells the algorithm, unless there is nothing to learn."""
+        self.study.finish(trial)
+        number = self.ids.pop(trial.id, None)
+        if trial.state not in (SKIPPED, ABANDONED):
+            rewards = self.study.signed(trial) if is_finished(trial) else None
+            self.search.feedback(Feedback(number, trial.dna, trial.metrics, None, rewards))
+        best = self.study.best
+        text = "" if best is None or best.reward is None else f"best {best.reward:.6g} (trial {best.id})"
+        self.bar.update(len(self.study), text)
+
+
+class Sampling:
+    """A running search: an iterator of (child, feedback). Made by `sample`.
+
+    Attributes:
+        study: The trials.
+        space: The space that is searched.
+    """
+
+    def __init__(self, space: SearchSpace, algorithm: Algorithm, trials: int | None, study: Study, objectives: Any,
+                 seed: int, timeout: float | None, stop: Any, progress: bool | None) -> None:  # fmt: skip
+        self.space = space
+        self.study = study
+        study.open(space, objectives)
+        self._run = _Run(
+            study, algorithm.start(space.bare(), seed=seed, num_objectives=len(objectives)), trials, progress
+        )
+        self._total = trials
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._stop = stop
+        self._current: TrialFeedback | None = None
+
+    def __iter__(self) -> Iterator[tuple[Any, TrialFeedback]]:
+        return self
+
+    def __next__(self) -> tuple[Any, TrialFeedback]:
+        """Returns the next child and the way to answer it.
+
+        Raises:
+            StopIteration: enough trials were made, the time is over, or the algorithm has nothing left.
+            SpaceError: the predicates of the space refuse everything.
+        """
+        self._abandon()
+        late = self._deadline is not None and time.monotonic() >= self._deadline
+        if late or (self._total is not None and len(self.study) >= self._total):
+            self._run.bar.close()
+            raise StopIteration
+        try:
+            proposal = self._propose()
+        except SpaceExhausted:
+            self._run.bar.close()
+            raise StopIteration from None
+        child = self.space.materialize(proposal.dna)
+        trial = self.study.add(proposal.dna)
+        self._run.ids[trial.id] = proposal.id
+        feedback = TrialFeedback(trial, self.study.objectives, self._run.finish, self._stop)
+        self._current = feedback
+        return child, feedback
+
+    def _propose(self) -> Any:
+        for _ in range(_REFUSALS):
+            proposal = self._run.search.propose()
+            if self.space.allows(proposal.dna):
+                return proposal
+            self._run.search.feedback(Feedback(proposal.id, proposal.dna))
+        raise SpaceError(
+            "cannot sample: the predicates of the space refuse everything",
+            at="require",
+            got=f"{_REFUSALS} refusals in a row",
+            expected="a DNA that they allow",
+            fix="loosen the predicate, or build the constraint into the space with conditional candidates",
+        )
+
+    def _abandon(self) -> None:
+        feedback, self._current = self._current, None
+        if feedback is None or feedback.is_answered:
+            return
+        self._end_unanswered(feedback, None)
+        warnings.warn(
+            f"trial {feedback.trial.id} was not answered and counts as abandoned; call feedback(reward) or "
+            "feedback.skip(reason) in every turn of the loop",
+            MutandisWarning,
+            stacklevel=3,
+        )
+
+    def _end_unanswered(self, feedback: TrialFeedback, failure: str | None) -> None:
+        if failure is not None:
+            feedback.fail(failure)
+            return
+        feedback.trial = replace(feedback.trial, state=ABANDONED)
+        self._run.finish(feedback.trial)
+
+    def close(self, failure: str | None = None) -> None:
+        """Ends the search; a trial that was not answered is failed for a reason, or else abandoned."""
+        feedback, self._current = self._current, None
+        if feedback is not None and not feedback.is_answered:
+            self._end_unanswered(feedback, failure)
+        self._run.bar.close()
+
+    def __enter__(self) -> Sampling:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(None if error is None else f"{type(error).__name__}: {error}")
+
+    def __del__(self) -> None:
+        """Ends the search when a plain for loop drops it.
+
+        A loop lets go of its iterator at once, whether it was left by `break` or by an exception. Which of the two
+        shows in the instruction that the loop's frame stands at.
+        """
+        feedback = getattr(self, "_current", None)
+        if feedback is None or feedback.is_answered:
+            if hasattr(self, "_run"):
+                self._run.bar.close()
+            return
+        self.close("an exception left the loop" if _is_raising(sys._getframe(0).f_back) else None)
+
+
+def _is_raising(frame: FrameType | None) -> bool:
+    """Returns whether a frame that drops its iterator does so because an exception passes through it."""
+    if frame is None or frame.f_lasti < 0:
+        return False
+    return opcode.opname[frame.f_code.co_code[frame.f_lasti]] not in _LEAVING

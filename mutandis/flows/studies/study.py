@@ -1,0 +1,155 @@
+"""Studies: the trials of one search, in memory."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+from mutandis.errors import MissingDependency, SettingError, SpaceError
+from mutandis.flows.studies.objectives import Objective, dominates
+from mutandis.flows.studies.trial import ABANDONED, COMPLETED, STOPPED, Trial
+from mutandis.hyper import DNA, SearchSpace
+
+
+class Study:
+    """The record of a search.
+
+    Give one to several calls of `mu.sample` and they continue it: numbers go on, and a fresh algorithm is told of
+    what is finished.
+
+    Args:
+        name: How reports call it.
+    """
+
+    def __init__(self, name: str = "study") -> None:
+        if not isinstance(name, str):
+            raise SettingError("cannot name a study", at="name", got=name, expected="a text",
+                               fix='write mu.Study("my search")')  # fmt: skip
+        self.name = name
+        self.objectives: tuple[Objective, ...] = ()
+        self.space: SearchSpace | None = None
+        self._trials: list[Trial] = []
+        self._best: Trial | None = None
+
+    def open(self, space: SearchSpace, objectives: tuple[Objective, ...]) -> None:
+        """Fixes what the study is about, at the first search, and checks it at later ones.
+
+        Raises:
+            SpaceError: its trials are of another space.
+            SettingError: its trials have other objectives.
+        """
+        if self.space is not None and self._trials:
+            if self.space.fingerprint != space.fingerprint:
+                raise SpaceError(
+                    "cannot continue a study with another space",
+                    at=self.name,
+                    got=space,
+                    expected=f"the space of its {len(self._trials)} trials: {self.space!r}",
+                    fix="start a new mu.Study(), or search the same program",
+                )
+            if self.objectives != objectives:
+                raise SettingError(
+                    "cannot continue a study with other objectives",
+                    at=self.name,
+                    got=[str(objective) for objective in objectives],
+                    expected=", ".join(map(str, self.objectives)),
+                    fix="start a new mu.Study(), or keep the objectives",
+                )
+        self.space, self.objectives = space, objectives
+
+    def add(self, dna: DNA) -> Trial:
+        """Starts a trial and returns its record."""
+        trial = Trial(len(self._trials), dna, space=self.space)
+        self._trials.append(trial)
+        return trial
+
+    def finish(self, trial: Trial) -> None:
+        """Replaces the record of a trial by its final one."""
+        self._trials[trial.id] = trial
+        if trial.state in (COMPLETED, STOPPED) and trial.rewards is not None:
+            best = self._best
+            if best is None or self.signed(trial)[0] > self.signed(best)[0]:
+                self._best = trial
+
+    def signed(self, trial: Trial) -> tuple[float, ...]:
+        """Returns the rewards of a trial with the sign that makes larger better."""
+        rewards = trial.rewards or ()
+        return tuple(o.sign * reward for o, reward in zip(self.objectives, rewards, strict=True))
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials by number."""
+        return tuple(self._trials)
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial with the best first objective, the earliest of equals; None where none is completed."""
+        return self._best
+
+    @property
+    def front(self) -> tuple[Trial, ...]:
+        """The completed trials that no other one dominates, by number."""
+        rated = [(self.signed(t), t) for t in self._trials if t.state == COMPLETED and t.rewards is not None]
+        return tuple(t for r, t in rated if not any(dominates(other, r) for other, _ in rated))
+
+    def top(self, n: int = 5) -> tuple[Trial, ...]:
+        """Returns the `n` best completed trials of different DNA by the first objective, best first."""
+        rated = [t for t in self._trials if t.state == COMPLETED and t.rewards is not None]
+        ranked = sorted(rated, key=lambda trial: -self.signed(trial)[0])
+        seen: set[DNA] = set()
+        found = [t for t in ranked if not (t.dna in seen or seen.add(t.dna))]  # type: ignore[func-returns-value]
+        return tuple(found[:n])
+
+    def __len__(self) -> int:
+        """Returns the number of trials."""
+        return len(self._trials)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.trials)
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, {len(self._trials)} trials)"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns one flat dict per trial: its record, its metrics and its readable decisions."""
+        made = []
+        for trial in self._trials:
+            row: dict[str, Any] = {"id": trial.id, "state": trial.state, "seconds": trial.seconds}
+            row.update(zip((o.name for o in self.objectives), trial.rewards or (), strict=False))
+            row.update(trial.metrics or {})
+            row.update(trial.dna.literals())
+            made.append(row)
+        return made
+
+    def to_frame(self) -> Any:
+        """Returns the trials as a pandas DataFrame.
+
+        Raises:
+            MissingDependency: pandas is not installed.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            raise MissingDependency(
+                "cannot make a data frame",
+                at="Study.to_frame",
+                expected="pandas",
+                fix="pip install 'mutandis[frame]', or use study.rows()",
+            ) from error
+        return pandas.DataFrame(self.rows())
+
+    def counts(self) -> dict[str, int]:
+        """Returns how many trials are in each state."""
+        found: dict[str, int] = {}
+        for trial in self._trials:
+            found[trial.state] = found.get(trial.state, 0) + 1
+        return found
+
+
+def is_finished(trial: Trial) -> bool:
+    """Returns whether an algorithm can learn from a trial."""
+    return trial.state in (COMPLETED, STOPPED) and trial.state != ABANDONED and trial.rewards is not None

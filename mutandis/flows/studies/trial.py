@@ -1,0 +1,57 @@
+"""The record of one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mutandis.hyper import DNA, SearchSpace
+
+RUNNING, COMPLETED, FAILED, SKIPPED, ABANDONED, STOPPED = (
+    "running", "completed", "failed", "skipped", "abandoned", "stopped",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is known of one trial.
+
+    Attributes:
+        id: Number in the study, contiguous from 0.
+        dna: The decisions.
+        state: `running`, `completed`, `failed`, `skipped`, `abandoned` or `stopped`.
+        rewards: One number per objective, as they were measured (not negated), or None.
+        metrics: Everything that was measured.
+        curve: Reports on the way: (step, metrics).
+        seconds: How long it took, by the wall clock.
+        reason: Why it was skipped or failed.
+        attempt: How often it was started.
+        worker: Who ran it.
+    """
+
+    id: int
+    dna: DNA
+    state: str = RUNNING
+    rewards: tuple[float, ...] | None = None
+    metrics: Mapping[str, float] | None = None
+    curve: tuple[tuple[int, Mapping[str, float]], ...] = ()
+    seconds: float = 0.0
+    reason: str | None = None
+    attempt: int = 1
+    worker: str = "0"
+    space: SearchSpace | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def reward(self) -> float | None:
+        """The first reward, or None where there is none."""
+        return None if self.rewards is None else self.rewards[0]
+
+    def child(self) -> Any:
+        """Returns the program of this trial, built anew.
+
+        Raises:
+            SpaceError: the study searched a space without a program.
+        """
+        space = self.dna.space if self.space is None else self.space
+        return space.materialize(self.dna)

@@ -1,0 +1,129 @@
+"""The short way of a rebind: one plain argument of a plain object, reached through plain objects.
+
+Searches change single numbers in small trees thousands of times a second. Where nothing special is on the way
+(no modules, calls, containers, undecided values, edits, or holders outside the path) the transaction comes
+down to: save the instance dicts, run `__init__` upwards, put back on an exception.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property, lru_cache
+from typing import Any
+
+from mutandis.symbolic.abstract import is_abstract_type
+from mutandis.symbolic.building import building_at, note_building
+from mutandis.symbolic.paths import Path, Step
+from mutandis.symbolic.record import PORTABLE, Record, hold, spec_of
+
+NO = object()
+"""Says that the long way must be taken."""
+
+_SIMPLE = (int, str, bool, type(None))
+
+
+@lru_cache(maxsize=4096)
+def _steps(text: str) -> tuple[Step, ...]:
+    return Path.parse(text).steps
+
+
+@lru_cache(maxsize=4096)
+def _is_plain(cls: type) -> bool:
+    """Returns whether instances are built by `__init__` alone and keep their state in `__dict__` alone."""
+    if is_abstract_type(cls) or getattr(cls, "_mu_has_own_spec_", False) or hasattr(cls, "on_rebind"):
+        return False
+    spec = spec_of(cls)
+    if spec is None or spec.fields is not None or spec.replaced or spec.var_positional or spec.var_keyword:
+        return False
+    if any(isinstance(item, cached_property) for base in cls.__mro__ for item in base.__dict__.values()):
+        return False
+    outer = [base for base in cls.__mro__ if not base.__flags__ & (1 << 9) or base.__module__.startswith("torch")]
+    return outer == [object] and all("__slots__" not in base.__dict__ for base in cls.__mro__[:-1])
+
+
+def rebind_leaf(x: Any, path: Any, value: Any) -> Any:
+    """Changes one argument in place if that is plain enough.
+
+    Args:
+        x: The root.
+        path: Where the argument stands.
+        value: Its new value.
+
+    Returns:
+        `x`, or `NO` when something on the way asks for the whole transaction; then nothing was changed.
+    """
+    if type(path) is not str or type(value) not in PORTABLE or not path.replace(".", "").isidentifier():
+        return NO
+    chain: list[tuple[Any, Any, tuple[Any, ...], int]] = []
+    node, holder = x, None
+    steps = _steps(path)
+    for step in steps:
+        cls = type(node)
+        if not _is_plain(cls):
+            return NO
+        spec = cls._mu_spec_
+        index = spec._positions.get(step)
+        memory = node.__dict__.get("_mu_")
+        if index is None or memory is None or not _is_lonely(node, memory, holder):
+            return NO
+        values = memory if type(memory) is tuple else memory.args
+        chain.append((node, spec, values, index))
+        for position, other in enumerate(values):
+            if position != index and type(other) not in PORTABLE:
+                return NO
+        holder, node = node, values[index]
+    if type(node) not in PORTABLE:
+        return NO
+    if type(node) is type(value) and (node == value if type(value) in _SIMPLE else node is value):
+        return x
+    if type(value) not in _SIMPLE and repr(node) == repr(value):  # -0.0 and nan are for the long way.
+        return NO
+    _build(chain, value, steps)
+    return x
+
+
+def _is_lonely(node: Any, memory: Any, holder: Any) -> bool:
+    """Returns whether nobody but `holder` holds a node."""
+    if type(memory) is tuple:
+        return holder is None
+    if memory.edits or memory.owner is None or memory.owner() is not node:
+        return False
+    return all(known() in (holder, None) for known in memory.holders) if holder is not None else not memory.holders
+
+
+def _build(chain: list[tuple[Any, Any, tuple[Any, ...], int]], value: Any, steps: tuple[Step, ...]) -> None:
+    torch = sys.modules.get("torch")
+    random = None if torch is None else torch.get_rng_state()
+    saved: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    child = value
+    try:
+        for node, spec, values, index in reversed(chain):
+            attributes: dict[str, Any] = node.__dict__
+            before = attributes.copy()
+            saved.append((attributes, before))
+            fresh = (*values[:index], child, *values[index + 1 :])
+            memory: Any = fresh
+            if type(before["_mu_"]) is not tuple:
+                memory = Record(fresh, node)
+                memory.holders = before["_mu_"].holders
+            attributes.clear()
+            object.__setattr__(node, "_mu_", memory)
+            args, kwargs = spec.split(fresh)
+            spec.init(node, *args, **kwargs)
+            if len(attributes) < len(before) or before.keys() - attributes.keys():
+                for name in before.keys() - attributes.keys():
+                    attributes[name] = before[name]
+            if child is not value:
+                hold(node, (child,))
+            child = node
+    except BaseException as error:
+        depth = len(chain) - len(saved)
+        for attributes, before in saved:
+            attributes.clear()
+            attributes.update(before)
+        with building_at(Path(steps[:depth])):
+            note_building(error, chain[depth][1].origin)
+        raise
+    finally:
+        if torch is not None and random is not None:
+            torch.set_rng_state(random)
