@@ -14,7 +14,7 @@ from typing import Any
 from mutandis.symbolic.abstract import is_abstract_type
 from mutandis.symbolic.building import building_at, note_building
 from mutandis.symbolic.paths import Path, Step
-from mutandis.symbolic.record import PORTABLE, Record, hold, spec_of
+from mutandis.symbolic.record import PORTABLE, Record, spec_of
 
 NO = object()
 """Says that the long way must be taken."""
@@ -59,7 +59,7 @@ def rebind_leaf(x: Any, path: Any, value: Any) -> Any:
     steps = _steps(path)
     for step in steps:
         cls = type(node)
-        if not _is_plain(cls):
+        if not _is_plain(cls):  # type: ignore[arg-type]
             return NO
         spec = cls._mu_spec_
         index = spec._positions.get(step)
@@ -88,7 +88,10 @@ def _is_lonely(node: Any, memory: Any, holder: Any) -> bool:
         return holder is None
     if memory.edits or memory.owner is None or memory.owner() is not node:
         return False
-    return all(known() in (holder, None) for known in memory.holders) if holder is not None else not memory.holders
+    holders = memory.holders
+    if holder is None:
+        return not holders
+    return bool(holders) and holders[-1]() is holder and all(known() is holder or known() is None for known in holders)
 
 
 def _build(chain: list[tuple[Any, Any, tuple[Any, ...], int]], value: Any, steps: tuple[Step, ...]) -> None:
@@ -113,8 +116,6 @@ def _build(chain: list[tuple[Any, Any, tuple[Any, ...], int]], value: Any, steps
             if len(attributes) < len(before) or before.keys() - attributes.keys():
                 for name in before.keys() - attributes.keys():
                     attributes[name] = before[name]
-            if child is not value:
-                hold(node, (child,))
             child = node
     except BaseException as error:
         depth = len(chain) - len(saved)

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import math
 
-import mutandis as mu
 import pytest
+
+import mutandis as mu
 from mutandis.errors import DecisionError
 from mutandis.hyper import Rng
 

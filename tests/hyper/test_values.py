@@ -4,8 +4,9 @@ import copy
 import math
 import pickle
 
-import mutandis as mu
 import pytest
+
+import mutandis as mu
 from mutandis.errors import SettingError, SpaceError, UndecidedError
 
 
@@ -200,7 +201,7 @@ def test_values_are_equal_by_identity_only():
     "use",
     [
         bool, int, float, iter, len, list, range, lambda v: [1, 2][v], lambda v: v[0], lambda v: v(),
-        lambda v: v == 1, lambda v: v != 1, lambda v: v < 1, lambda v: 1 <= v, lambda v: max(v, 3), lambda v: v.shape,
+        lambda v: v == 1, lambda v: v != 1, lambda v: v < 1, lambda v: v >= 1, lambda v: max(v, 3), lambda v: v.shape,
         lambda v: 1 in v, lambda v: f"{v:.2f}", lambda v: math.sqrt(v), lambda v: v @ v, lambda v: v & 1, complex,
     ],
 )  # fmt: skip

@@ -1,0 +1,96 @@
+"""The short way of a rebind says the same as the long one."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mutandis as mu
+from mutandis.symbolic.quick import NO, rebind_leaf
+
+
+@mu.symbolize
+class Node:
+    built = 0
+
+    def __init__(self, value=0, child=None, other=1.5):
+        type(self).built += 1
+        self.value, self.child = value, child
+        self.sum = value + (0 if child is None else child.sum)
+
+
+def tree():
+    return Node(1, Node(2, Node(3)))
+
+
+def test_the_path_is_rebuilt_upwards_once_each():
+    root = tree()
+    inner, root.note = root.child.child, "mine"
+    Node.built = 0
+    assert rebind_leaf(root, "child.child.value", 10) is root
+    assert root.sum == 13 and root.child.child is inner and Node.built == 3
+    assert root.note == "mine"
+    inner.rebind(value=20)
+    assert root.sum == 23
+
+
+def test_an_equal_value_builds_nothing():
+    root = tree()
+    Node.built = 0
+    root.rebind(value=1)
+    root.rebind(other=float("1.5"))
+    root.rebind({"child.value": 2})
+    assert Node.built == 0
+
+
+def test_an_exception_puts_everything_back():
+    root = tree()
+    states = [dict(vars(node)) for node in (root, root.child, root.child.child)]
+    with pytest.raises(TypeError) as caught:
+        rebind_leaf(root, "child.child.value", "text")
+    assert caught.value.__notes__ == ["while building child.child (Node)"]
+    assert [vars(node) for node in (root, root.child, root.child.child)] == states
+
+
+class Cached:
+    def __init__(self, x):
+        self.x = x
+
+    @cached_property
+    def double(self):
+        return 2 * self.x
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "value"),
+    [
+        (tree(), "child", 3),
+        (tree(), "value", [1]),
+        (tree(), "nothing", 1),
+        (Node(1, mu.REQUIRED), "value", 2),
+        (mu.symbolize(Cached)(1), "x", 2),
+        (mu.partial(dict, a=1), "a", 2),
+        ([1], "[0]", 2),
+    ],
+)
+def test_what_is_special_takes_the_long_way(root, path, value):
+    assert rebind_leaf(root, path, value) is NO
+
+
+def test_other_holders_take_the_long_way():
+    shared = Node(1)
+    holders = [Node(1, shared), Node(2, shared)]
+    assert rebind_leaf(holders[0], "child.value", 5) is NO
+    holders[0].rebind({"child.value": 5})
+    assert [node.sum for node in holders] == [6, 7]
+
+
+@given(st.integers(), st.sampled_from(["value", "child.value", "child.child.value"]))
+def test_both_ways_give_the_same(value, path):
+    quick, long = tree(), tree()
+    quick.rebind({path: value})
+    mu.rebind(long, {path: value}, report=True)
+    assert mu.equal(quick, long) and quick.sum == long.sum
