@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import opcode
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 from mutandis.algorithms import Algorithm, Search
 from mutandis.errors import MutandisWarning, SettingError, SpaceError, SpaceExhausted
+from mutandis.flows.escape import escaped
 from mutandis.flows.feedback import TrialFeedback
 from mutandis.flows.studies import Study, Trial
 from mutandis.flows.studies.objectives import parse_objectives
@@ -22,7 +22,6 @@ from mutandis.hyper import Feedback, Point, SearchSpace, space, trace
 from mutandis.progress import Bar
 
 _REFUSALS = 1000
-_LEAVING = frozenset({"POP_TOP", "POP_ITER", "END_FOR", "SWAP", "RETURN_VALUE", "RETURN_CONST", "JUMP_FORWARD"})
 
 
 def sample(
@@ -245,18 +244,11 @@ class Sampling:
         """Ends the search when a plain for loop drops it.
 
         A loop lets go of its iterator at once, whether it was left by `break` or by an exception. Which of the two
-        shows in the instruction that the loop's frame stands at.
+        shows in the frame of the loop.
         """
         feedback = getattr(self, "_current", None)
         if feedback is None or feedback.is_answered:
             if hasattr(self, "_run"):
                 self._run.bar.close()
             return
-        self.close("an exception left the loop" if _is_raising(sys._getframe(0).f_back) else None)
-
-
-def _is_raising(frame: FrameType | None) -> bool:
-    """Returns whether a frame that drops its iterator does so because an exception passes through it."""
-    if frame is None or frame.f_lasti < 0:
-        return False
-    return opcode.opname[frame.f_code.co_code[frame.f_lasti]] not in _LEAVING
+        self.close(escaped(sys._getframe(0).f_back))

@@ -10,7 +10,7 @@ does not ask for is simply not used.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mutandis.errors import SpaceError, UndecidedError
@@ -54,8 +54,7 @@ class _Run:
                 expected="candidates that are decided",
                 fix="make hyper values inside the traced function, where they are decided at once",
             )
-        if key not in self.made:
-            self.made[key] = self._choose(key, value)
+        self.made[key] = self._choose(key, value)
         return decided_value(value, self.made[key])
 
     def _place(self, value: HyperValue, frame: Any) -> str:
@@ -98,9 +97,9 @@ class _Explorer:
         self.order: list[str] = []
         self.runs: list[Decisions] = []
 
-    def explore(self) -> None:
-        """Runs the function until no single change shows anything new."""
-        pending: deque[Decisions] = deque([{}])
+    def explore(self, start: Iterable[Decisions]) -> None:
+        """Runs the function with given decisions, and then until no single change shows anything new."""
+        pending = deque(start)
         while pending:
             fixed = pending.popleft()
             before = set(self.order)
@@ -110,13 +109,6 @@ class _Explorer:
                     continue
                 context = {k: made[k] for k in list(made)[: list(made).index(key)]}
                 pending.extend({**context, key: value} for value in self._others(key, made[key]))
-
-    def verify(self, dnas: Sequence[DNA]) -> bool:
-        """Runs whole DNAs; returns whether one showed a decision that was not known."""
-        known = len(self.order)
-        for dna in dnas:
-            self._run({p.key: v for p, v in zip(dna.space.points, dna.values, strict=True) if v is not None})
-        return len(self.order) > known
 
     def _others(self, key: str, value: Any) -> list[Any]:
         point = self._point(key, 0, ())
@@ -273,15 +265,17 @@ class TracedProgram:
         self.function = function
         self._args = args
         self._kwargs = dict(kwargs or {})
-        self._code = getattr(getattr(function, "__func__", function), "__code__", None)
         explorer = _Explorer(lambda: function(*args, **self._kwargs), self._code, max_runs)
-        explorer.explore()
+        explorer.explore([{}])
         self.space = self._space_of(explorer)
         total = self.space.size
         if self.space.is_finite and len(explorer.runs) < total <= min(_VERIFIED, max_runs - len(explorer.runs)):
-            if explorer.verify(list(self.space.enumerate())):
-                explorer.explore()
+            explorer.explore([{p.key: dna.values[p.index] for p in dna.active} for dna in self.space.enumerate()])
             self.space = self._space_of(explorer)
+
+    @property
+    def _code(self) -> Any:
+        return getattr(getattr(self.function, "__func__", self.function), "__code__", None)
 
     def _space_of(self, explorer: _Explorer) -> SearchSpace:
         points = explorer.points()

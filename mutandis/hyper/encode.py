@@ -12,8 +12,10 @@ from mutandis.errors import SpaceError
 from mutandis.hyper.arithmetic import Derived
 from mutandis.hyper.points import CHOICE, Point
 from mutandis.hyper.values import Candidates, Evolve, HyperValue, ManyOf
+from mutandis.symbolic.compare import equal
 from mutandis.symbolic.paths import Path, Step
 from mutandis.symbolic.record import LEAVES, get_edits, is_symbolic, real_class
+from mutandis.symbolic.serial import from_json, to_json
 from mutandis.symbolic.traverse import children
 from mutandis.symbolic.undecided import Undecided
 
@@ -102,8 +104,6 @@ class Matcher:
             return False
         if not self._strict and hasattr(template, "named_parameters"):
             return repr(template) == repr(child)
-        from mutandis.symbolic.compare import equal
-
         return bool(equal(template, child))
 
     def _match_value(self, template: HyperValue, child: Any, path: Path) -> None:
@@ -285,15 +285,11 @@ def hyper_values(value: Any) -> list[HyperValue]:
 
 def template_text(child: Any) -> str:
     """Returns a program as the JSON text that an open-ended decision holds."""
-    from mutandis.symbolic.serial import to_json
-
     return to_json(child)
 
 
 def program_of_text(text: str) -> Any:
     """Returns the program of such a text, built anew."""
-    from mutandis.symbolic.serial import from_json
-
     return from_json(text)
 
 

@@ -10,6 +10,7 @@ from mutandis.errors import SettingError, SpaceError, closest
 from mutandis.hyper.arithmetic import Arithmetic
 from mutandis.hyper.scope import decided
 from mutandis.symbolic import names
+from mutandis.symbolic.compare import equal
 from mutandis.symbolic.record import UNSET, is_abstract, nested
 from mutandis.symbolic.undecided import Undecided
 
@@ -362,8 +363,6 @@ def same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, _SIMPLE):
         return bool(a == b)
-    from mutandis.symbolic.compare import equal
-
     return bool(equal(a, b))
 
 

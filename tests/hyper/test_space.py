@@ -12,11 +12,11 @@ import time
 
 import pytest
 from hypothesis import assume, given
+from strategies import programs, spaces_and_dnas
 
 import mutandis as mu
 from mutandis.errors import DecisionError, SpaceError
 from mutandis.hyper import DNA, Rng, SearchSpace
-from tests.strategies import programs, spaces_and_dnas
 
 
 @mu.symbolize
