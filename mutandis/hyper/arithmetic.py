@@ -115,18 +115,23 @@ class Derived(Arithmetic):
         return {**settings, "kwargs": self.kwargs} if self.kwargs else settings
 
     def __repr__(self) -> str:
+        return self.formula(repr)
+
+    def formula(self, show: Callable[[Any], str]) -> str:
+        """Returns the computation as text.
+
+        Args:
+            show: Writes an operand.
+        """
         sign = _SIGNS.get(self.function)
-        if sign is not None and len(self.args) == 2:
-            return f"{_operand(self.args[0])} {sign} {_operand(self.args[1])}"
+        operands = [f"({show(a)})" if isinstance(a, Derived) and a.function in _SIGNS else show(a) for a in self.args]
+        if sign is not None and len(operands) == 2:
+            return f"{operands[0]} {sign} {operands[1]}"
         if self.function is operator.neg:
-            return f"-{_operand(self.args[0])}"
+            return f"-{operands[0]}"
         name = getattr(self.function, "__qualname__", None) or repr(self.function)
-        shown = [repr(a) for a in self.args] + [f"{k}={v!r}" for k, v in self.kwargs.items()]
+        shown = [*map(show, self.args), *(f"{k}={show(v)}" for k, v in self.kwargs.items())]
         return f"derive({', '.join([name, *shown])})"
-
-
-def _operand(value: Any) -> str:
-    return f"({value!r})" if isinstance(value, Derived) and value.function in _SIGNS else repr(value)
 
 
 def derive(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
 from mutandis.hyper.points import CHOICE, MANY, Point
@@ -113,7 +114,7 @@ class Counter:
             base = algebra.times(base, algebra.power(count, weight))
         return sum(
             self._count(rest.union(*(below for below, _ in chosen))) * algebra.coefficients(base, chosen)
-            for chosen in _subsets(tied)
+            for chosen in _subsets(tied, point.k_max)
         )
 
     def rank(self, values: Sequence[Any]) -> int:
@@ -171,9 +172,9 @@ def _grouped(sets: list[_Set]) -> dict[_Set, int]:
     return cases
 
 
-def _subsets(groups: list[tuple[_Set, int]]) -> Iterator[list[tuple[_Set, int]]]:
-    for mask in range(1 << len(groups)):
-        yield [group for bit, group in enumerate(groups) if mask >> bit & 1]
+def _subsets(groups: list[tuple[_Set, int]], most: int) -> Iterator[tuple[tuple[_Set, int], ...]]:
+    for count in range(min(most, len(groups)) + 1):
+        yield from combinations(groups, count)
 
 
 class _Picks:
@@ -210,7 +211,7 @@ class _Picks:
             weight >>= 1
         return made
 
-    def coefficients(self, base: list[int], chosen: list[tuple[_Set, int]]) -> int:
+    def coefficients(self, base: list[int], chosen: Sequence[tuple[_Set, int]]) -> int:
         """Returns the number of picks in which, of each chosen group, some candidate occurs."""
         made = base
         for _, weight in chosen:

@@ -208,7 +208,8 @@ class DNA:
         return tuple(sequence)
 
     def __str__(self) -> str:
-        return "{" + ", ".join(f"{path}: {value}" for path, value in self.literals().items()) + "}"
+        shown = ((path, f"{v:.6g}" if type(v) is float else v) for path, v in self.literals().items())
+        return "{" + ", ".join(f"{path}: {value}" for path, value in shown) + "}"
 
     def __repr__(self) -> str:
         return f"DNA({self.to_dict()})"

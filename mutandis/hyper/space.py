@@ -20,6 +20,7 @@ from mutandis.symbolic.paths import Path
 
 _RETRIES = 1000
 _COUNTABLE = 1_000_000
+_WIDEST = 72
 
 
 class Template(Protocol):
@@ -470,9 +471,16 @@ class SearchSpace:
             its default child. The inner space of any other outer child is `space(child)`.
 
         Raises:
-            SpaceError: an outer point hangs on an inner one.
+            SpaceError: an outer point hangs on an inner one, or the space has a predicate.
         """
         template = self._need_template("split")
+        if self._constraints:
+            raise SpaceError(
+                "cannot split a space with a predicate",
+                at="require",
+                expected="a space without predicates, since a part of a child cannot be judged",
+                fix="split first, then call require on the parts",
+            )
         test = _path_test(where) if isinstance(where, str) else where
         inner = frozenset(p.index for p in self.points if not test(p))
         for point in self.points:
@@ -497,7 +505,7 @@ class SearchSpace:
         for point in self.points:
             label = (point.path or "(the root)") + (f" ({point.name})" if point.name is not None else "")
             rows.append((label, point.describe(), point.when, self._when_active(point) or "always"))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        widths = [min(max(len(row[column]) for row in rows), _WIDEST) for column in range(4)]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([heads, *lines]) if self.points else heads
 

@@ -177,7 +177,7 @@ class ManyOf(Candidates):
                     at=f"{self._word}.{'k' if self._word == 'manyof' else 'min, max'}",
                     got=value,
                     expected=f"an int in [0, {n}], the number of candidates" if distinct else "an int >= 0",
-                    fix="lower it, add candidates" + (", or pass distinct=False" if self._word == "manyof" else ""),
+                    fix=_fix_of_picks(self._word, value),
                 )
         if k_min > k_max:
             raise SpaceError(
@@ -364,6 +364,12 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, _SIMPLE):
         return bool(a == b)
     return bool(equal(a, b))
+
+
+def _fix_of_picks(word: str, value: Any) -> str:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        return "pass a whole number of picks"
+    return "lower it, add candidates, or pass distinct=False" if word == "manyof" else "lower it, or add candidates"
 
 
 def _with_default(made: C, old: Candidates) -> C:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Any
 
@@ -39,13 +40,14 @@ def _nodes_below(x: Any) -> list[tuple[str, Any]]:
         found = [
             (label, child)
             for label, child in found
-            if label not in parameters or not _is_default(parameters[label], child)
+            if label not in parameters or not is_default(parameters[label], child)
         ]
         found += [(f"edit {where}", child) for where, child in edited(x)]
     return found
 
 
-def _is_default(parameter: Any, value: Any) -> bool:
+def is_default(parameter: inspect.Parameter, value: Any) -> bool:
+    """Returns whether an argument says no more than leaving it out."""
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         return not value
     return parameter.default is not parameter.empty and equal(value, parameter.default)
