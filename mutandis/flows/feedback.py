@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +25,9 @@ class TrialFeedback:
         trial: The record of the trial, as it stands.
     """
 
-    __slots__ = ("_checkpoint", "_curve", "_finish", "_objectives", "_started", "_stop", "_stopped", "trial")
+    __slots__ = (
+        "__weakref__", "_checkpoint", "_curve", "_finish", "_objectives", "_started", "_stop", "_stopped", "trial",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -39,7 +43,7 @@ class TrialFeedback:
         self._stopped = False
         self._curve: list[tuple[int, Mapping[str, float]]] = []
         self._started = time.perf_counter()
-        self._checkpoint: tempfile.TemporaryDirectory[str] | None = None
+        self._checkpoint: Path | None = None
 
     @property
     def dna(self) -> DNA:
@@ -55,8 +59,9 @@ class TrialFeedback:
     def checkpoint(self) -> Path:
         """A directory of this trial alone, made when it is first asked for and gone with the feedback."""
         if self._checkpoint is None:
-            self._checkpoint = tempfile.TemporaryDirectory(prefix=f"mutandis-trial-{self.trial.id}-")
-        return Path(self._checkpoint.name)
+            self._checkpoint = Path(tempfile.mkdtemp(prefix=f"mutandis-trial-{self.trial.id}-"))
+            weakref.finalize(self, shutil.rmtree, self._checkpoint, ignore_errors=True)
+        return self._checkpoint
 
     def __call__(self, reward: Any, *, metrics: Mapping[str, Any] | None = None) -> None:
         """Answers the trial.

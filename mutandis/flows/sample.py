@@ -17,8 +17,8 @@ from mutandis.flows.feedback import TrialFeedback
 from mutandis.flows.studies import Study, Trial
 from mutandis.flows.studies.objectives import parse_objectives
 from mutandis.flows.studies.study import is_finished
-from mutandis.flows.studies.trial import ABANDONED, SKIPPED
-from mutandis.hyper import Feedback, Point, SearchSpace, space, trace
+from mutandis.flows.studies.trial import ABANDONED, RUNNING, SKIPPED
+from mutandis.hyper import Feedback, Point, Proposal, SearchSpace, space, trace
 from mutandis.progress import Bar
 
 _REFUSALS = 1000
@@ -42,9 +42,9 @@ def sample(
         for child, feedback in mu.sample(program, mu.algorithms.RegularizedEvolution(), trials=100):
             feedback(child.run())
 
-    A body that raises marks its trial failed, and the exception goes on. A body that answers nothing marks it
-    abandoned, and warns. Used as a context manager (`with mu.sample(...) as loop: for child, feedback in loop`) the
-    record also says which exception it was.
+    A body that raises marks its trial failed, and the exception goes on; so does a child that cannot be built. A
+    body that answers nothing marks its trial abandoned, and warns. Used as a context manager (`with mu.sample(...)
+    as loop: for child, feedback in loop`) the record also says which exception it was.
 
     Args:
         program: What holds hyper values: a symbolic object, a list, tuple or dict, a hyper value; or a `SearchSpace`;
@@ -53,7 +53,8 @@ def sample(
         trials: How many trials the study shall have in all; by default until the algorithm has nothing left.
         where: Which decisions are made here: a predicate of the point, or the path of a part of the program. The
             children stay abstract in the others, so that loops nest.
-        study: Where the trials are recorded; a new `Study` by default. Its finished trials are told to the algorithm.
+        study: Where the trials are recorded; a new `Study` by default. The algorithm and seed that made its trials
+            go on where they stopped; any other algorithm is told of those that are finished.
         objectives: Metrics that count; larger is better, or smaller with a minus in front.
         seed: Seed of the run; the same seed gives the same decisions.
         timeout: After how many seconds no further trial begins.
@@ -90,9 +91,10 @@ def sample(
 
 
 def _need_amount(name: str, value: Any, kinds: Any) -> None:
-    if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) or value <= 0):
-        raise SettingError("cannot sample", at=name, got=value, expected="a number above 0, or None for no limit",
-                           fix="give a larger number")  # fmt: skip
+    if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) or not value > 0):
+        what = "an int" if kinds is int else "a number"
+        raise SettingError("cannot sample", at=name, got=value, expected=f"{what} above 0, or None for no limit",
+                           fix=f"give a larger number, or leave {name} out")  # fmt: skip
 
 
 def _as_space(program: Any, where: Callable[[Point], bool] | str | None) -> SearchSpace:
@@ -128,20 +130,62 @@ class _Run:
         self.search = search
         self.ids: dict[int, int] = {}
         self.bar = Bar(trials, show=progress)
-        for trial in study.trials:
-            if is_finished(trial):
-                search.feedback(Feedback(None, trial.dna, trial.metrics, None, study.signed(trial)))
 
     def finish(self, trial: Trial) -> None:
         """Records a trial that has ended and tells the algorithm, unless there is nothing to learn."""
         self.study.finish(trial)
-        number = self.ids.pop(trial.id, None)
-        if trial.state not in (SKIPPED, ABANDONED):
-            rewards = self.study.signed(trial) if is_finished(trial) else None
-            self.search.feedback(Feedback(number, trial.dna, trial.metrics, None, rewards))
+        _tell(self.search, self.study, trial, self.ids.pop(trial.id, None))
         best = self.study.best
         text = "" if best is None or best.reward is None else f"best {best.reward:.6g} (trial {best.id})"
         self.bar.update(len(self.study), text)
+
+
+def _tell(search: Search, study: Study, trial: Trial, number: int | None) -> None:
+    """Tells a search of a trial that has ended, unless there is nothing to learn."""
+    if trial.state not in (RUNNING, SKIPPED, ABANDONED):
+        rewards = study.signed(trial) if is_finished(trial) else None
+        search.feedback(Feedback(number, trial.dna, trial.metrics, None, rewards))
+
+
+def _propose(search: Search, space: SearchSpace) -> Proposal:
+    for _ in range(_REFUSALS):
+        proposal = search.propose()
+        if space.allows(proposal.dna):
+            return proposal
+        search.feedback(Feedback(proposal.id, proposal.dna))
+    raise SpaceError(
+        "cannot sample: the predicates of the space refuse everything",
+        at="require",
+        got=f"{_REFUSALS} refusals in a row",
+        expected="a DNA that they allow",
+        fix="loosen the predicate, or build the constraint into the space with conditional candidates",
+    )
+
+
+def _resumed(start: Callable[[], Search], space: SearchSpace, study: Study) -> Search:
+    """Returns a search that has been through the trials of a study: replayed while it proposes the same, else told."""
+    search = start()
+    own = _replay(search, space, study, study.trials)
+    if own < len(study):
+        search = start()
+        _replay(search, space, study, study.trials[:own])
+        for trial in study.trials[own:]:
+            if is_finished(trial):
+                _tell(search, study, trial, None)
+    return search
+
+
+def _replay(search: Search, space: SearchSpace, study: Study, trials: Sequence[Trial]) -> int:
+    """Runs a search over trials while it proposes their decisions; returns how many those are."""
+    for count, trial in enumerate(trials):
+        try:
+            proposal = _propose(search, space)
+        except (SpaceExhausted, SpaceError):
+            return count
+        if proposal.dna != trial.dna:
+            return count
+        _tell(search, study, trial, proposal.id)
+    return len(trials)
 
 
 class Sampling:
@@ -157,9 +201,9 @@ class Sampling:
         self.space = space
         self.study = study
         study.open(space, objectives)
-        self._run = _Run(
-            study, algorithm.start(space.bare(), seed=seed, num_objectives=len(objectives)), trials, progress
-        )
+        bare = space.bare()
+        search = _resumed(lambda: algorithm.start(bare, seed=seed, num_objectives=len(objectives)), space, study)
+        self._run = _Run(study, search, trials, progress)
         self._total = trials
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._stop = stop
@@ -174,6 +218,7 @@ class Sampling:
         Raises:
             StopIteration: enough trials were made, the time is over, or the algorithm has nothing left.
             SpaceError: the predicates of the space refuse everything.
+            Exception: what a class of the program raised; the trial is marked failed, and the loop may go on.
         """
         self._abandon()
         late = self._deadline is not None and time.monotonic() >= self._deadline
@@ -181,30 +226,21 @@ class Sampling:
             self._run.bar.close()
             raise StopIteration
         try:
-            proposal = self._propose()
+            proposal = _propose(self._run.search, self.space)
         except SpaceExhausted:
             self._run.bar.close()
             raise StopIteration from None
-        child = self.space.materialize(proposal.dna)
         trial = self.study.add(proposal.dna)
         self._run.ids[trial.id] = proposal.id
         feedback = TrialFeedback(trial, self.study.objectives, self._run.finish, self._stop)
+        try:
+            child = self.space.materialize(proposal.dna)
+        except Exception as error:
+            feedback.fail(f"{type(error).__name__}: {error}")
+            error.add_note(f"while building the child of trial {trial.id}: {trial.dna}")
+            raise
         self._current = feedback
         return child, feedback
-
-    def _propose(self) -> Any:
-        for _ in range(_REFUSALS):
-            proposal = self._run.search.propose()
-            if self.space.allows(proposal.dna):
-                return proposal
-            self._run.search.feedback(Feedback(proposal.id, proposal.dna))
-        raise SpaceError(
-            "cannot sample: the predicates of the space refuse everything",
-            at="require",
-            got=f"{_REFUSALS} refusals in a row",
-            expected="a DNA that they allow",
-            fix="loosen the predicate, or build the constraint into the space with conditional candidates",
-        )
 
     def _abandon(self) -> None:
         feedback, self._current = self._current, None
@@ -229,7 +265,8 @@ class Sampling:
         """Ends the search; a trial that was not answered is failed for a reason, or else abandoned."""
         feedback, self._current = self._current, None
         if feedback is not None and not feedback.is_answered:
-            self._end_unanswered(feedback, failure)
+            # A generator that says `yield from` closes its iterator when it is dropped itself.
+            self._end_unanswered(feedback, failure or escaped(sys._getframe(1)))
         self._run.bar.close()
 
     def __enter__(self) -> Sampling:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -64,6 +65,9 @@ class HyperValue(Arithmetic):
 
     def _mu_settings_(self) -> dict[str, Any]:
         return {**self._main(), **self._common()}
+
+    def _mu_replace_(self, items: Mapping[str, Any]) -> HyperValue:
+        return copy.copy(self)  # Another object, so another decision.
 
     def __repr__(self) -> str:
         main, common = self._main(), self._common()

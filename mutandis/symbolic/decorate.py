@@ -31,6 +31,7 @@ from mutandis.symbolic.record import (
     hold,
     is_abstract,
     nested,
+    plain_objects,
     private,
 )
 
@@ -284,6 +285,10 @@ def enter(self: Any, spec: Spec, values: tuple[Any, ...]) -> tuple[Any, ...] | N
     Returns:
         The values to call `__init__` with, or None when the object has become abstract.
     """
+    if spec.fields is None and (objects := plain_objects(values)) is not None:
+        object.__setattr__(self, "_mu_", Record(values, self))
+        hold(self, objects)
+        return values
     if any(isinstance(value, ONE_SHOT) for value in values):
         kept = tuple(list(value) if isinstance(value, ONE_SHOT) else value for value in values)
         passed = tuple(iter(k) if isinstance(v, ONE_SHOT) else v for k, v in zip(kept, values, strict=True))

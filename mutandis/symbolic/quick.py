@@ -23,8 +23,9 @@ _SIMPLE = (int, str, bool, type(None))
 
 
 @lru_cache(maxsize=4096)
-def _steps(text: str) -> tuple[Step, ...]:
-    return Path.parse(text).steps
+def _steps(text: str) -> tuple[Step, ...] | None:
+    """Returns the steps of a path of names, or None where it has others."""
+    return Path.parse(text).steps if text.replace(".", "").isidentifier() else None
 
 
 @lru_cache(maxsize=4096)
@@ -52,11 +53,10 @@ def rebind_leaf(x: Any, path: Any, value: Any) -> Any:
     Returns:
         `x`, or `NO` when something on the way asks for the whole transaction; then nothing was changed.
     """
-    if type(path) is not str or type(value) not in PORTABLE or not path.replace(".", "").isidentifier():
+    if type(path) is not str or type(value) not in PORTABLE or (steps := _steps(path)) is None:
         return NO
     chain: list[tuple[Any, Any, tuple[Any, ...], int]] = []
     node, holder = x, None
-    steps = _steps(path)
     for step in steps:
         cls = type(node)
         if not _is_plain(cls):  # type: ignore[arg-type]
@@ -64,33 +64,42 @@ def rebind_leaf(x: Any, path: Any, value: Any) -> Any:
         spec = cls._mu_spec_
         index = spec._positions.get(step)
         memory = node.__dict__.get("_mu_")
-        if index is None or memory is None or not _is_lonely(node, memory, holder):
+        if index is None or memory is None:
             return NO
-        values = memory if type(memory) is tuple else memory.args
-        chain.append((node, spec, values, index))
-        for position, other in enumerate(values):
-            if position != index and type(other) not in PORTABLE:
+        if type(memory) is tuple:
+            if holder is not None:
                 return NO
+            values = memory
+        else:
+            if not _is_lonely(node, memory, holder):
+                return NO
+            values = memory.args
+            for other in values:
+                if type(other) not in PORTABLE and not _is_plain(type(other)):  # type: ignore[arg-type]
+                    return NO
+        chain.append((node, spec, values, index))
         holder, node = node, values[index]
-    if type(node) not in PORTABLE:
+    kind = type(value)
+    if type(node) is kind:
+        if node == value if kind in _SIMPLE else node is value:
+            return x
+    elif type(node) not in PORTABLE:
         return NO
-    if type(node) is type(value) and (node == value if type(value) in _SIMPLE else node is value):
-        return x
-    if type(value) not in _SIMPLE and repr(node) == repr(value):  # -0.0 and nan are for the long way.
+    if kind not in _SIMPLE and repr(node) == repr(value):  # -0.0 and nan are for the long way.
         return NO
     _build(chain, value, steps)
     return x
 
 
-def _is_lonely(node: Any, memory: Any, holder: Any) -> bool:
-    """Returns whether nobody but `holder` holds a node."""
-    if type(memory) is tuple:
-        return holder is None
+def _is_lonely(node: Any, memory: Record, holder: Any) -> bool:
+    """Returns whether nobody but `holder` holds a node, and the record is its own."""
     if memory.edits or memory.owner is None or memory.owner() is not node:
         return False
     holders = memory.holders
     if holder is None:
         return not holders
+    if len(holders) == 1:
+        return holders[0]() is holder
     return bool(holders) and holders[-1]() is holder and all(known() is holder or known() is None for known in holders)
 
 
@@ -98,25 +107,27 @@ def _build(chain: list[tuple[Any, Any, tuple[Any, ...], int]], value: Any, steps
     torch = sys.modules.get("torch")
     random = None if torch is None else torch.get_rng_state()
     saved: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    child = value
+    changed = True
     try:
         for node, spec, values, index in reversed(chain):
             attributes: dict[str, Any] = node.__dict__
             before = attributes.copy()
             saved.append((attributes, before))
-            fresh = (*values[:index], child, *values[index + 1 :])
-            memory: Any = fresh
-            if type(before["_mu_"]) is not tuple:
-                memory = Record(fresh, node)
-                memory.holders = before["_mu_"].holders
+            memory = before["_mu_"]
+            if changed:  # Those above hold the same objects as before.
+                values = (*values[:index], value, *values[index + 1 :])
+                memory = values if type(memory) is tuple else memory.with_args(values)
+                changed = False
             attributes.clear()
-            object.__setattr__(node, "_mu_", memory)
-            args, kwargs = spec.split(fresh)
-            spec.init(node, *args, **kwargs)
-            if len(attributes) < len(before) or before.keys() - attributes.keys():
+            attributes["_mu_"] = memory
+            if spec.by_position:
+                spec.init(node, *values)
+            else:
+                args, kwargs = spec.split(values)
+                spec.init(node, *args, **kwargs)
+            if attributes.keys() != before.keys():
                 for name in before.keys() - attributes.keys():
                     attributes[name] = before[name]
-            child = node
     except BaseException as error:
         depth = len(chain) - len(saved)
         for attributes, before in saved:

@@ -62,9 +62,11 @@ def rebind(x: Any, changes: Changes = None, /, *, report: bool = False, reset: b
         SettingError: a change does not suit its place; nothing was changed.
     """
     with LOCK:
-        only = _only_change(changes, kwargs)
-        if only is not None and not report and not reset and rebind_leaf(x, *only) is x:
-            return x
+        only = kwargs if not changes else changes if type(changes) is dict and not kwargs else None
+        if only is not None and len(only) == 1 and not (report or reset):
+            ((path, value),) = only.items()
+            if rebind_leaf(x, path, value) is x:
+                return x
         plan = Plan()
         result = x
         for guide in _guides(x, changes, kwargs):
@@ -74,14 +76,6 @@ def rebind(x: Any, changes: Changes = None, /, *, report: bool = False, reset: b
         transaction = _Transaction(x, plan, reset=reset)
         result = transaction.run(result)
         return transaction.report(result) if report else result
-
-
-def _only_change(changes: Changes, kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-    if not changes and len(kwargs) == 1:
-        return next(iter(kwargs.items()))
-    if type(changes) is dict and len(changes) == 1 and not kwargs:
-        return next(iter(changes.items()))
-    return None
 
 
 def _guides(x: Any, changes: Changes, kwargs: dict[str, Any]) -> list[Guide]:

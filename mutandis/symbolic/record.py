@@ -65,9 +65,10 @@ class Spec:
         fields: For slotted values: attribute name of each parameter; otherwise None.
         replaced: Whether a rebind makes a new object (frozen and slotted values) rather than changing it.
         init: The original `__init__`.
+        by_position: Whether every parameter can be given by position.
     """
 
-    __slots__ = ("_positions", "cls", "fields", "init", "names", "origin", "replaced", "signature",
+    __slots__ = ("_positions", "by_position", "cls", "fields", "init", "names", "origin", "replaced", "signature",
                  "var_keyword", "var_positional")  # fmt: skip
 
     def __init__(
@@ -91,6 +92,7 @@ class Spec:
         self.replaced = replaced
         self.init = init
         self._positions = {name: index for index, name in enumerate(self.names)}
+        self.by_position = all(kind in _POSITIONAL for kind in kinds)
 
     def position(self, name: str) -> int | None:
         """Returns the index of a parameter, or None."""
@@ -98,6 +100,8 @@ class Spec:
 
     def split(self, values: Iterable[Any]) -> tuple[list[Any], dict[str, Any]]:
         """Returns the positional and keyword arguments of a call from values in parameter order."""
+        if self.by_position:
+            return list(values), {}
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         by_name = False
@@ -127,6 +131,12 @@ class Record:
         self.edits = edits
         self.holders: list[weakref.ref[Any]] = []
         self.owner: weakref.ref[Any] | None = _weak(owner)
+
+    def with_args(self, args: tuple[Any, ...]) -> Record:
+        """Returns the record of the same owner and holders for other arguments, whose nodes know the owner."""
+        made = object.__new__(Record)
+        made.args, made.edits, made.holders, made.owner = args, self.edits, self.holders, self.owner
+        return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Record:
         from mutandis.symbolic.copying import deepcopy_record
@@ -198,8 +208,12 @@ def spec_for(value: object) -> Spec:
     Raises:
         SymbolicError: `value` is not symbolic.
     """
-    if getattr(type(value), "_mu_has_own_spec_", False):
+    cls = type(value)
+    if getattr(cls, "_mu_has_own_spec_", False):
         return object.__getattribute__(value, "_mu_own_spec_")  # type: ignore[no-any-return]
+    spec = cls.__dict__.get("_mu_spec_")
+    if spec is not None and spec.cls is cls and spec.init is not object.__init__:
+        return spec  # type: ignore[no-any-return]
     spec = spec_of(real_class(value))
     if spec is None:
         raise SymbolicError(
@@ -271,10 +285,9 @@ def arguments(value: object) -> dict[str, Any]:
 
 def record_of(value: object) -> Record | None:
     """Returns the record of a symbolic object, made on demand; None where there is no room for one."""
-    spec = spec_for(value)
-    if spec.fields is not None:
-        return None
     memory = object.__getattribute__(value, "_mu_") if _has_memory(value) else None
+    if memory is None and spec_for(value).fields is not None:
+        return None
     if isinstance(memory, Record) and (memory.owner is None or memory.owner() is value):
         return memory
     args = values_of(value)
@@ -328,6 +341,21 @@ def nested(values: Iterable[Any]) -> Iterator[Any]:
                 yield from nested(value.values())
         elif isinstance(value, Undecided) or is_symbolic(value):
             yield value
+
+
+def plain_objects(values: Iterable[Any]) -> list[Any] | None:
+    """Returns the symbolic objects among values that hold nothing but leaves and concrete objects, else None."""
+    found = []
+    for value in values:
+        kind = type(value)
+        if kind in LEAVES:
+            continue
+        if getattr(kind, "_mu_spec_", None) is None or kind.__dict__.get("_mu_concrete_") is not None:
+            return None
+        if getattr(kind, "_mu_has_own_spec_", False):
+            return None
+        found.append(value)
+    return found
 
 
 def hold(holder: object, values: Iterable[Any]) -> None:

@@ -112,3 +112,15 @@ def test_arrays_are_refused():
         with pytest.raises(UndecidedError):
             use(mu.oneof([1, 2]))
     assert isinstance(mu.oneof([1, 2]) * numpy.float64(2), Derived)
+
+
+def test_the_refusal_to_derive_is_whole():
+    with pytest.raises(SettingError) as error:
+        mu.derive(3, mu.oneof([1, 2]))
+    assert str(error.value) == (
+        "cannot derive a value\n"
+        "  at:       derive\n"
+        "  got:      3 (int)\n"
+        "  expected: a function and its arguments\n"
+        "  fix:      write mu.derive(f, x) instead of mu.derive(f(x))"
+    )

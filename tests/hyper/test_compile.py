@@ -140,3 +140,27 @@ def test_bad_evolve_settings_are_refused():
         mu.evolve([1], [])
     with pytest.raises(SpaceError, match="a program without hyper values"):
         mu.evolve([mu.oneof([1, 2])], lambda p, rng: p)
+
+
+def test_an_evolved_program_comes_from_any_of_its_rules():
+    rules = [lambda program, rng: [*program, "a"], lambda program, rng: [*program, "b"]]
+    space = mu.space(mu.evolve([], rules))
+    assert {x for seed in range(40) for x in space.materialize(space.random(seed))} == {"a", "b"}
+
+
+def test_an_evolved_program_is_a_new_one_in_every_child():
+    space = mu.space(mu.evolve([[1]], lambda program, rng: program))
+    assert space.materialize(space.default()) is not space.materialize(space.default())
+
+
+def test_a_rule_cannot_change_the_seed():
+    seed = [1]
+
+    def greedy(program, rng):
+        program.append(2)
+        return program
+
+    space = mu.space(mu.evolve(seed, greedy))
+    children = [space.materialize(space.random(i)) for i in range(9)]
+    assert seed == [1]
+    assert max(map(len, children)) <= 4

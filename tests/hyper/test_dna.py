@@ -73,3 +73,36 @@ def test_records_hold_what_was_said(space):
     assert Proposal(0, dna).fidelity is None
     assert Feedback(0, dna, rewards=(1.0, 2.0)).reward == 1.0
     assert Feedback(0, dna).reward is None
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (
+            lambda dna: setattr(dna, "values", ()),
+            "cannot change a DNA\n"
+            "  at:       values\n"
+            "  got:      () (tuple)\n"
+            "  expected: nothing: a DNA is immutable\n"
+            "  fix:      make another one: space.dna({**dna.to_dict(), path: value})",
+        ),
+        (
+            lambda dna: dna["['op'].candidates[1][1]"],
+            "cannot read a decision\n"
+            "  at:       ['op'].candidates[1][1]\n"
+            "  expected: an active decision\n"
+            "  fix:      the choice above it took another candidate; ask `path in dna` first",
+        ),
+        (
+            lambda dna: dna["['map']"],
+            "cannot find a decision\n"
+            "  at:       ['map']\n"
+            "  expected: one of op, ['op'].candidates[1][1], ['many']; did you mean \"['many']\"?\n"
+            "  fix:      list the decisions with print(space.describe())",
+        ),
+    ],
+)
+def test_a_misuse_of_a_dna_is_refused_with_the_whole_story(space, use, message):
+    with pytest.raises(DecisionError) as error:
+        use(space.default())
+    assert str(error.value) == message

@@ -148,3 +148,47 @@ def test_a_traced_space_cannot_be_split_and_pickles():
         space.split("y")
     again = pickle.loads(pickle.dumps(space))
     assert again.materialize(again.dna_at(0))() == (0, None, False)
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (
+            lambda: mu.trace(3),
+            "cannot trace a value\n"
+            "  got:      3 (int)\n"
+            "  expected: a function\n"
+            "  fix:      pass the function itself: mu.trace(f, x)",
+        ),
+        (
+            lambda: mu.trace(lambda: (mu.oneof([1, 2], name="w"), mu.oneof([1, 3], name="w"))),
+            "cannot use one name for two decisions\n"
+            "  at:       w\n"
+            "  got:      oneof([1, 3], name='w') (OneOf)\n"
+            "  expected: the same candidates as before: (1, 2)\n"
+            "  fix:      give the decisions different names: oneof(..., name='width')",
+        ),
+        (
+            lambda: mu.trace(branching).space.encode(3),
+            "cannot encode a result of a traced function\n"
+            "  got:      3 (int)\n"
+            "  expected: a child that materialize returned\n"
+            "  fix:      keep the DNA; a function cannot be read backwards",
+        ),
+        (
+            lambda: mu.trace(branching).space.split("y"),
+            "cannot split the space of a traced function\n"
+            "  got:      trace(branching) (TracedProgram)\n"
+            "  expected: a symbolic program\n"
+            "  fix:      write the outer decisions as a symbolic program, and trace the function inside the loop",
+        ),
+    ],
+)
+def test_what_tracing_cannot_do_is_refused_with_the_whole_story(use, message):
+    with pytest.raises(SpaceError) as error:
+        use()
+    assert str(error.value) == message
+
+
+def test_a_function_without_decisions_has_an_empty_space():
+    assert mu.trace(lambda: 3).space.size == 1

@@ -162,3 +162,55 @@ def test_a_space_of_modules_reads_the_same_in_its_labels():
     assert labels[0] == "Conv2d(3, 4, 3)"
     assert labels[1] == "Linear(in_features=1, out_features=2, bias=True)"  # A plain module: its own repr.
     assert labels[3] == "Tensor(2, 2)"
+
+
+def test_the_refusal_of_a_plain_layer_is_whole():
+    with pytest.raises(UndecidedError) as error:
+        nn.Linear(3, v())
+    assert str(error.value) == (
+        "cannot build a torch layer from a value: it is not decided yet\n"
+        "  got:      oneof([1, 2]) (OneOf)\n"
+        "  expected: a decided value\n"
+        "  fix:      write mu.nn.Linear(...) instead of nn.Linear(...), or mu.bind(Linear, ...); to compute with the "
+        "value use mu.derive(f, value)"
+    )
+
+
+def test_the_refusal_of_a_plain_optimizer_is_whole():
+    with pytest.raises(UndecidedError) as error:
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=mu.floatv(0.1, 1.0))
+    assert str(error.value) == (
+        "cannot compare a value: it is not decided yet\n"
+        "  got:      floatv(0.1, 1.0) (FloatV)\n"
+        "  expected: a decided value\n"
+        "  fix:      write mu.partial(torch.optim.SGD, ...) or mu.optim.SGD(...), not the plain class"
+    )
+
+
+def test_the_refusal_of_a_torch_function_is_whole():
+    with pytest.raises(UndecidedError) as error:
+        torch.relu(v())
+    assert str(error.value) == (
+        "cannot use a value in a torch function: it is not decided yet\n"
+        "  got:      oneof([1, 2]) (OneOf)\n"
+        "  expected: a decided value\n"
+        "  fix:      pass it to something symbolic (a class with @mu.symbolize, mu.nn.Conv2d, mu.bind(f, ...)), or "
+        "compute with it by mu.derive(f, value)"
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: mu.nn.Conv2d(3, v(), 3),
+        lambda: mu.nn.Linear(3, v()),
+        lambda: mu.nn.BatchNorm2d(v()),
+        lambda: mu.nn.Dropout(mu.oneof([0.1, 0.2])),
+        lambda: mu.nn.Embedding(v(), 3),
+        lambda: mu.nn.LSTM(3, v()),
+    ],
+)
+def test_symbolic_layers_take_what_plain_ones_refuse(make):
+    space = mu.space(make())
+    assert space.size == 2
+    assert isinstance(space.materialize(space.dna_at(1)), nn.Module)

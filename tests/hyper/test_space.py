@@ -430,3 +430,187 @@ def test_another_process_and_hash_seed_see_the_same_space():
         for seed in ("1", "2")
     }
     assert len(outputs) == 1
+
+
+def test_a_number_outside_a_range_is_refused_with_the_whole_story():
+    with pytest.raises(DecisionError) as error:
+        mu.space({"n": mu.intv(1, 4)}).dna({"['n']": 9})
+    assert str(error.value) == (
+        "cannot use decision\n"
+        "  at:       ['n']\n"
+        "  got:      9 (int)\n"
+        "  expected: an int in [1, 4]\n"
+        "  fix:      pass a value that the range allows"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        (lambda: mu.space(mu.oneof([1, 2])).default(), "DNA({'': 0}) (DNA)"),
+        (lambda: {"['x']": 0}, "{\"['x']\": 0} (dict)"),
+        (lambda: None, "None (NoneType)"),
+    ],
+)
+def test_what_is_no_dna_of_the_space_is_refused_with_the_whole_story(given, got):
+    space = mu.space(conditional())
+    with pytest.raises(DecisionError) as error:
+        space.materialize(given())
+    assert str(error.value) == (
+        "cannot use a DNA\n"
+        f"  got:      {got}\n"
+        f"  expected: a DNA of this space (version {space.fingerprint[:8]})\n"
+        "  fix:      make it with this space: space.dna({...}) or space.random(seed)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "use"),
+    [
+        ("materialize", lambda space: space.materialize(space.default())),
+        ("encode", lambda space: space.encode({})),
+        ("split", lambda space: space.split("['x']")),
+    ],
+)
+def test_a_bare_space_builds_nothing(verb, use):
+    with pytest.raises(SpaceError) as error:
+        use(mu.space(conditional()).bare())
+    assert str(error.value) == (
+        f"cannot {verb} without a program\n"
+        "  expected: a space made by mu.space(program)\n"
+        "  fix:      keep that space; a bare one only has points"
+    )
+
+
+def free(space):
+    return space.require(lambda child: True)
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (
+            lambda space: space.require(3),
+            "cannot require\n"
+            "  got:      3 (int)\n"
+            "  expected: a function of the child that returns a bool\n"
+            "  fix:      pass a lambda, such as lambda child: child.width * child.depth < 1000",
+        ),
+        (
+            lambda space: free(space).index_of(space.default()),
+            "cannot number a DNA\n"
+            "  at:       require\n"
+            "  expected: a space without predicates, whose DNAs have closed-form numbers\n"
+            "  fix:      use space.enumerate(), or space.bare()",
+        ),
+        (
+            lambda space: free(space).split("['x']"),
+            "cannot split a space with a predicate\n"
+            "  at:       require\n"
+            "  expected: a space without predicates, since a part of a child cannot be judged\n"
+            "  fix:      split first, then call require on the parts",
+        ),
+        (
+            lambda space: free(mu.space(mu.manyof(10, list(range(20))))).size,
+            "cannot count a space with a predicate\n"
+            "  at:       size\n"
+            "  got:      670442572800 (int)\n"
+            "  expected: at most 1000000 DNAs before the predicate\n"
+            "  fix:      ask space.bare().size, which leaves the predicate out",
+        ),
+        (
+            lambda space: next(mu.space([mu.floatv(0.0, 1.0)]).enumerate()),
+            "cannot enumerate a space\n"
+            "  at:       [0]\n"
+            "  got:      'float in [0.0, 1.0]' (str)\n"
+            "  expected: a finite space\n"
+            "  fix:      give the range a step=, or use random draws",
+        ),
+        (
+            lambda space: mu.space([mu.evolve([1], lambda program, rng: program)]).dna_at(0),
+            "cannot find a DNA by its number\n"
+            "  at:       [0]\n"
+            "  got:      'a program, open-ended' (str)\n"
+            "  expected: a finite space\n"
+            "  fix:      use random draws",
+        ),
+    ],
+)
+def test_what_a_space_cannot_do_is_refused_with_the_whole_story(use, message):
+    with pytest.raises(SpaceError) as error:
+        use(mu.space(conditional()))
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (
+            lambda space: space.dna_at(6),
+            "cannot find a DNA by its number\n"
+            "  got:      6 (int)\n"
+            "  expected: an int in [0, 6)\n"
+            "  fix:      stay below space.size",
+        ),
+        (
+            lambda space: space.from_unit([0.5]),
+            "cannot read a place of the unit cube\n"
+            "  got:      1 (int)\n"
+            "  expected: 3 coordinates\n"
+            "  fix:      sum point.num_units over space.points",
+        ),
+        (
+            lambda space: mu.space(mu.oneof([1, 2])).require(lambda child: child == 1).dna({"": 1}),
+            "cannot use decisions\n"
+            "  at:       require\n"
+            "  got:      DNA({'': 1}) (DNA)\n"
+            "  expected: decisions that the predicate of the space allows\n"
+            "  fix:      choose others, or use the space without the predicate",
+        ),
+    ],
+)
+def test_a_decision_that_a_space_cannot_use_is_refused_with_the_whole_story(use, message):
+    with pytest.raises(DecisionError) as error:
+        use(mu.space(conditional()))
+    assert str(error.value) == message
+
+
+def test_predicates_add_up():
+    space = mu.space(mu.intv(1, 12)).require(lambda n: n % 2 == 0).require(lambda n: n % 3 == 0)
+    assert [space.materialize(dna) for dna in space.enumerate()] == [6, 12]
+    assert space.size == 2
+
+
+def test_an_exception_of_a_predicate_passes():
+    with pytest.raises(ZeroDivisionError):
+        mu.space(mu.oneof([1, 2])).require(lambda child: 1 / 0).random(0)
+
+
+def test_the_inner_space_is_what_an_outer_child_leaves_open():
+    outer, inner = mu.space({"a": mu.boolv(), "b": mu.oneof([1, 2, 3])}).split("['a']")
+    assert (outer.size, inner.size) == (2, 3)
+    assert inner.fingerprint == mu.space(outer.materialize(outer.dna_at(1))).fingerprint
+
+
+def test_four_threads_build_the_children_that_one_builds():
+    def program():
+        shared = mu.oneof([1, 2, 3])
+        return {"net": Net(mu.oneof([Net(shared), Net(shared * 2, [shared])])), "again": shared}
+
+    space = mu.space(program())
+    dnas = [space.dna_at(i) for i in range(space.size)]
+    alone = [mu.to_json(space.materialize(dna)) for dna in dnas]
+    found = [[] for _ in range(4)]
+    start = threading.Barrier(4)
+
+    def work(mine):
+        start.wait()
+        for _ in range(50):
+            mine.append([mu.to_json(space.materialize(dna)) for dna in dnas])
+
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [made == alone for mine in found for made in mine] == [True] * 200

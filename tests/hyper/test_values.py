@@ -245,3 +245,120 @@ def test_subsets_are_drawn_uniformly():
         counts[picks] = counts.get(picks, 0) + 1
     assert len(counts) == 8
     assert min(counts.values()) > 150
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: mu.manyof(1, []),
+            "cannot choose among nothing\n"
+            "  at:       manyof.candidates\n"
+            "  got:      [] (list)\n"
+            "  expected: a list of at least one candidate\n"
+            "  fix:      write manyof(k, [a, b])",
+        ),
+        (
+            lambda: mu.oneof({"a": 1}),
+            "cannot choose among this\n"
+            "  at:       oneof.candidates\n"
+            "  got:      {'a': 1} (dict)\n"
+            "  expected: a list of at least one candidate\n"
+            "  fix:      write oneof([a, b])",
+        ),
+        (
+            lambda: mu.oneof(mu.oneof([1, 2])),
+            "cannot choose among this\n"
+            "  at:       oneof.candidates\n"
+            "  got:      oneof([1, 2]) (OneOf)\n"
+            "  expected: a list of at least one candidate\n"
+            "  fix:      write oneof([a, b])",
+        ),
+        (
+            lambda: mu.subset([1, 2], max=3),
+            "cannot pick so many candidates\n"
+            "  at:       subset.min, max\n"
+            "  got:      3 (int)\n"
+            "  expected: an int in [0, 2], the number of candidates\n"
+            "  fix:      lower it, or add candidates",
+        ),
+        (
+            lambda: mu.manyof(-1, [1], distinct=False),
+            "cannot pick so many candidates\n"
+            "  at:       manyof.k\n"
+            "  got:      -1 (int)\n"
+            "  expected: an int >= 0\n"
+            "  fix:      pass a whole number of picks",
+        ),
+        (
+            lambda: mu.manyof(True, [1]),
+            "cannot pick so many candidates\n"
+            "  at:       manyof.k\n"
+            "  got:      True (bool)\n"
+            "  expected: an int in [0, 1], the number of candidates\n"
+            "  fix:      pass a whole number of picks",
+        ),
+        (
+            lambda: mu.intv(4, 2),
+            "cannot make a range\n"
+            "  at:       intv.low\n"
+            "  got:      4 (int)\n"
+            "  expected: less than high=2\n"
+            "  fix:      swap low and high; a single value needs no decision",
+        ),
+        (
+            lambda: mu.intv(-1, 4, scale="log"),
+            "cannot make a log range\n"
+            "  at:       intv.low\n"
+            "  got:      -1 (int)\n"
+            "  expected: a number above 0\n"
+            "  fix:      raise low above 0, or use scale='linear'",
+        ),
+        (
+            lambda: mu.floatv(math.nan, 1.0),
+            "cannot make a range\n"
+            "  at:       floatv.low\n"
+            "  got:      nan (float)\n"
+            "  expected: a finite number\n"
+            "  fix:      write floatv(0.0, 1.0)",
+        ),
+        (
+            lambda: mu.evolve([1], []),
+            "cannot evolve a program\n"
+            "  at:       evolve.rules\n"
+            "  got:      [] (list)\n"
+            "  expected: one or more functions rule(program, rng) that return a program\n"
+            "  fix:      pass a function or a list of functions",
+        ),
+        (
+            lambda: mu.evolve([mu.oneof([1, 2])], lambda program, rng: program),
+            "cannot evolve a program\n"
+            "  at:       evolve.seed_program\n"
+            "  got:      [oneof([1, 2])] (list)\n"
+            "  expected: a program without hyper values\n"
+            "  fix:      decide them, or let a rule change those places",
+        ),
+    ],
+)
+def test_other_spaces_that_cannot_be_are_refused_with_the_whole_story(make, message):
+    with pytest.raises(SpaceError) as error:
+        make()
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda: mu.oneof([1, 2, 3]),
+        lambda: mu.subset([1, 2], min=1),
+        lambda: mu.intv(1, 3),
+        lambda: mu.floatv(0.0, 1.0, step=0.5),
+        lambda: mu.manyof(1, [1, 2, 3]),
+        lambda: mu.boolv(),
+    ],
+)
+def test_a_clone_has_decisions_of_its_own(value):
+    program = [value()]
+    space = mu.space([program, mu.clone(program)])
+    assert len(space.points) == 2
+    assert space.size == mu.space(program).size ** 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ def parse_objectives(objectives: Sequence[str] | str) -> tuple[Objective, ...]:
     Raises:
         SettingError: there is none, one is no name, or one stands twice.
     """
-    names = (objectives,) if isinstance(objectives, str) else tuple(objectives)
+    names = tuple(objectives) if isinstance(objectives, Iterable) and not isinstance(objectives, str) else (objectives,)
     fits = bool(names) and all(isinstance(name, str) and name.lstrip("-") for name in names)
     if not fits or len({name.lstrip("-") for name in names}) != len(names):
         raise SettingError(
@@ -50,7 +50,7 @@ def as_number(name: str, value: Any) -> float:
         if isinstance(value, (int, float)):
             return float(value)
         return float(value.item())
-    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise FeedbackError(
             "cannot use a metric",
             at=name,

@@ -8,15 +8,15 @@ from typing import Any
 
 from mutandis.errors import MissingDependency, SettingError, SpaceError
 from mutandis.flows.studies.objectives import Objective, dominates
-from mutandis.flows.studies.trial import ABANDONED, COMPLETED, STOPPED, Trial
+from mutandis.flows.studies.trial import COMPLETED, STOPPED, Trial
 from mutandis.hyper import DNA, SearchSpace
 
 
 class Study:
     """The record of a search.
 
-    Give one to several calls of `mu.sample` and they continue it: numbers go on, and a fresh algorithm is told of
-    what is finished.
+    Give one to several calls of `mu.sample` and they continue it: numbers go on, the same algorithm and seed go on
+    where they stopped, and another algorithm is told of what is finished.
 
     Args:
         name: How reports call it.
@@ -67,7 +67,7 @@ class Study:
     def finish(self, trial: Trial) -> None:
         """Replaces the record of a trial by its final one."""
         self._trials[trial.id] = trial
-        if trial.state in (COMPLETED, STOPPED) and trial.rewards is not None:
+        if is_finished(trial):
             best = self._best
             if best is None or self.signed(trial)[0] > self.signed(best)[0]:
                 self._best = trial
@@ -84,18 +84,18 @@ class Study:
 
     @property
     def best(self) -> Trial | None:
-        """The trial with the best first objective, the earliest of equals; None where none is completed."""
+        """The trial with the best first objective, the earliest of equals; None where none is rated."""
         return self._best
 
     @property
     def front(self) -> tuple[Trial, ...]:
-        """The completed trials that no other one dominates, by number."""
-        rated = [(self.signed(t), t) for t in self._trials if t.state == COMPLETED and t.rewards is not None]
+        """The rated trials (completed or stopped) that no other one dominates, by number."""
+        rated = [(self.signed(t), t) for t in self._trials if is_finished(t)]
         return tuple(t for r, t in rated if not any(dominates(other, r) for other, _ in rated))
 
     def top(self, n: int = 5) -> tuple[Trial, ...]:
-        """Returns the `n` best completed trials of different DNA by the first objective, best first."""
-        rated = [t for t in self._trials if t.state == COMPLETED and t.rewards is not None]
+        """Returns the `n` best rated trials of different DNA by the first objective, best first."""
+        rated = [t for t in self._trials if is_finished(t)]
         ranked = sorted(rated, key=lambda trial: -self.signed(trial)[0])
         seen: set[DNA] = set()
         found = [t for t in ranked if not (t.dna in seen or seen.add(t.dna))]  # type: ignore[func-returns-value]
@@ -152,4 +152,4 @@ class Study:
 
 def is_finished(trial: Trial) -> bool:
     """Returns whether an algorithm can learn from a trial."""
-    return trial.state in (COMPLETED, STOPPED) and trial.state != ABANDONED and trial.rewards is not None
+    return trial.state in (COMPLETED, STOPPED) and trial.rewards is not None
