@@ -212,8 +212,12 @@ class Plan:
         known = [step for step, _ in children(node)]
         for step in guide.steps():
             new = guide.ask(step, None, node)
-            if not isinstance(step, str) or new is KEEP or _stands(step, known) or self._is_layer(node, step):
+            if not isinstance(step, str) or _stands(step, known) or self._is_layer(node, step):
                 continue
+            if new is KEEP:
+                if step in spec_for(node).names and step != spec_for(node).var_keyword:
+                    continue
+                raise missing(node, path, step, known)
             made[step] = new.value if isinstance(new, Insert) else new
             self.log.append((path / step, None, made[step]))
         same = made.keys() == old.keys() and all(made[key] is old[key] for key in made)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import mutandis as mu
+from mutandis.errors import PathError
 from mutandis.symbolic.paths import Path
 from mutandis.symbolic.plan import Plan, unchanged
 from mutandis.symbolic.rules import PathGuide
@@ -25,6 +26,12 @@ def test_a_plan_logs_changes_and_touches_nothing():
     assert [(str(path), old, new) for path, old, new in plan.log] == [("child[0].value", 2, 5)]
     assert set(plan.touched) == {id(root), id(root.child[0])}
     assert root.child[0].value == 2
+
+
+@mu.symbolize
+class Optioned:
+    def __init__(self, a=1, **options):
+        self.a, self.options = a, options
 
 
 LINEAR = mu.nn.Linear(2, 2)
@@ -53,3 +60,11 @@ WEIGHT = nn.Parameter(torch.ones(2))
 )
 def test_what_counts_as_no_change(old, new, same):
     assert unchanged(old, new) is same
+
+
+@pytest.mark.parametrize("path", ["nowhere.at", "options.b", "nowhere[0]"])
+def test_a_path_below_an_unknown_keyword_is_refused(path):
+    node = Optioned(1, b=2)
+    with pytest.raises(PathError):
+        mu.rebind(node, {path: 3})
+    assert mu.arguments(node) == {"a": 1, "options": {"b": 2}}
