@@ -41,17 +41,17 @@ if TYPE_CHECKING:
     from mutandis.symbolic.compare import equal as equal
     from mutandis.symbolic.compare import fingerprint as fingerprint
     from mutandis.symbolic.describe import describe as describe
-    from mutandis.symbolic.inherit import inherit as inherit
+    from mutandis.symbolic.modules.inherit import inherit as inherit
     from mutandis.symbolic.namespaces import nn as nn
     from mutandis.symbolic.namespaces import optim as optim
     from mutandis.symbolic.namespaces import transforms as transforms
-    from mutandis.symbolic.rebind import DELETE as DELETE
-    from mutandis.symbolic.rebind import Insert as Insert
-    from mutandis.symbolic.rebind import rebind as rebind
-    from mutandis.symbolic.serial import from_json as from_json
-    from mutandis.symbolic.serial import load as load
-    from mutandis.symbolic.serial import save as save
-    from mutandis.symbolic.serial import to_json as to_json
+    from mutandis.symbolic.serial.documents import from_json as from_json
+    from mutandis.symbolic.serial.documents import load as load
+    from mutandis.symbolic.serial.documents import save as save
+    from mutandis.symbolic.serial.documents import to_json as to_json
+    from mutandis.symbolic.transactions.rebind import DELETE as DELETE
+    from mutandis.symbolic.transactions.rebind import Insert as Insert
+    from mutandis.symbolic.transactions.rebind import rebind as rebind
 
 __version__ = "0.1.0"
 
@@ -61,11 +61,11 @@ _LAZY = {
                      "subset", "trace"), "mutandis.hyper"),
     **dict.fromkeys(("diff", "equal", "fingerprint"), "mutandis.symbolic.compare"),
     "describe": "mutandis.symbolic.describe",
-    "inherit": "mutandis.symbolic.inherit",
+    "inherit": "mutandis.symbolic.modules.inherit",
     "to_python": "mutandis.symbolic.code",
     **dict.fromkeys(("nn", "optim", "transforms"), "mutandis.symbolic.namespaces"),
-    **dict.fromkeys(("DELETE", "Insert", "rebind"), "mutandis.symbolic.rebind"),
-    **dict.fromkeys(("from_json", "load", "save", "to_json"), "mutandis.symbolic.serial"),
+    **dict.fromkeys(("DELETE", "Insert", "rebind"), "mutandis.symbolic.transactions.rebind"),
+    **dict.fromkeys(("from_json", "load", "save", "to_json"), "mutandis.symbolic.serial.documents"),
 }  # fmt: skip
 """Where the names live that are loaded when they are first touched."""
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from mutandis.errors import SettingError
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
-from mutandis.symbolic.decorate import symbolize_class
+from mutandis.symbolic.classes.decorate import symbolize_class
 
 JSON = dict[str, Any]
 T = TypeVar("T")

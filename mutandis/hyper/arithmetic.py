@@ -9,8 +9,8 @@ from typing import Any
 
 from mutandis.errors import SettingError
 from mutandis.hyper.guards import Guards, undecided_error
-from mutandis.symbolic import names
 from mutandis.symbolic.record import is_abstract, nested
+from mutandis.symbolic.serial import names
 from mutandis.symbolic.undecided import Undecided
 
 _SIGNS = {

@@ -15,7 +15,7 @@ from mutandis.hyper.values import Candidates, Evolve, HyperValue, ManyOf
 from mutandis.symbolic.compare import equal
 from mutandis.symbolic.paths import Path, Step
 from mutandis.symbolic.record import LEAVES, get_edits, is_symbolic, real_class
-from mutandis.symbolic.serial import from_json, to_json
+from mutandis.symbolic.serial.documents import from_json, to_json
 from mutandis.symbolic.traverse import children
 from mutandis.symbolic.undecided import Undecided
 

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from mutandis.errors import SettingError, SpaceError, closest
 from mutandis.hyper.arithmetic import Arithmetic
 from mutandis.hyper.scope import decided
-from mutandis.symbolic import names
 from mutandis.symbolic.compare import equal
 from mutandis.symbolic.record import UNSET, is_abstract, nested
+from mutandis.symbolic.serial import names
 from mutandis.symbolic.undecided import Undecided
 
 WHEN = ("build", "step", "sample")

@@ -13,7 +13,8 @@ from mutandis.symbolic.calls import Partial as Partial
 from mutandis.symbolic.calls import bind as bind
 from mutandis.symbolic.calls import partial as partial
 from mutandis.symbolic.calls import symbolize_function
-from mutandis.symbolic.decorate import symbolize_class
+from mutandis.symbolic.classes.decorate import symbolize_class
+from mutandis.symbolic.classes.wrap import wrapper_of
 from mutandis.symbolic.record import arguments as arguments
 from mutandis.symbolic.record import is_abstract as is_abstract
 from mutandis.symbolic.record import is_symbolic as is_symbolic
@@ -22,7 +23,6 @@ from mutandis.symbolic.traverse import query as query
 from mutandis.symbolic.traverse import traverse as traverse
 from mutandis.symbolic.undecided import REQUIRED as REQUIRED
 from mutandis.symbolic.undecided import Undecided as Undecided
-from mutandis.symbolic.wrap import wrapper_of
 
 T = TypeVar("T", bound=Callable[..., Any])
 

@@ -124,7 +124,7 @@ def _reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
 
 def _revive(cls: type, wrapped: bool) -> Any:
     if wrapped:
-        from mutandis.symbolic.wrap import wrapper_of
+        from mutandis.symbolic.classes.wrap import wrapper_of
 
         cls = wrapper_of(cls)
     value = allocate(cls)

@@ -109,7 +109,7 @@ def add_edits(made: Any, edits: dict[str, Any]) -> None:
     if any(is_abstract(value) for value in nested(edits.values())):
         make_abstract(made)
     elif not is_abstract(made) and not getattr(type(made), "_mu_is_call_", False):
-        from mutandis.symbolic.edits import apply_edits
+        from mutandis.symbolic.modules.edits import apply_edits
 
         apply_edits(made, get_edits(made))
 
@@ -128,7 +128,7 @@ def settle(value: Any) -> None:
         raise
     edits = get_edits(value)
     if edits:
-        from mutandis.symbolic.edits import apply_edits
+        from mutandis.symbolic.modules.edits import apply_edits
 
         apply_edits(value, edits)
 

@@ -15,10 +15,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from mutandis.errors import SymbolicError
-from mutandis.symbolic import names
 from mutandis.symbolic.abstract import make_abstract
 from mutandis.symbolic.building import note_building, resolve
-from mutandis.symbolic.methods import install_methods
+from mutandis.symbolic.classes.methods import install_methods
 from mutandis.symbolic.record import (
     LEAVES,
     ONE_SHOT,
@@ -33,6 +32,7 @@ from mutandis.symbolic.record import (
     real_class,
     values_of,
 )
+from mutandis.symbolic.serial import names
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,7 +95,7 @@ class Call(_Bound):
             result = self.function(*args, **kwargs)
             edits = get_edits(self)
             if edits:
-                from mutandis.symbolic.edits import apply_edits
+                from mutandis.symbolic.modules.edits import apply_edits
 
                 apply_edits(result, edits, fresh=True)
         except Exception as error:

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mutandis.errors import SchemaError, SettingError
+from mutandis.symbolic.classes.copying import Unavailable
 from mutandis.symbolic.compare import equal
-from mutandis.symbolic.copying import Unavailable
-from mutandis.symbolic.names import name_of
 from mutandis.symbolic.paths import Key, Path
 from mutandis.symbolic.record import UNSET, get_edits, is_symbolic, real_class, spec_for, values_of
+from mutandis.symbolic.serial.names import name_of
 from mutandis.symbolic.traverse import children, edited
 from mutandis.symbolic.undecided import REQUIRED, Undecided
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from mutandis.errors import PathError, short_repr
 from mutandis.symbolic.building import construct, copy_tree
-from mutandis.symbolic.leaves import equal_leaf, leaf_bytes
 from mutandis.symbolic.paths import Key, Path, Step
 from mutandis.symbolic.record import LEAVES, UNSET, get_edits, is_symbolic, real_class, spec_for, values_of
+from mutandis.symbolic.serial.leaves import equal_leaf, leaf_bytes
 from mutandis.symbolic.undecided import Undecided
 
 _EXACT = frozenset({int, str, bool, type(None), bytes})

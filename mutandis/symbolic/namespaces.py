@@ -9,7 +9,7 @@ from typing import Any
 
 from mutandis.errors import closest
 from mutandis.symbolic.calls import symbolize_function
-from mutandis.symbolic.wrap import wrapper_of
+from mutandis.symbolic.classes.wrap import wrapper_of
 
 
 class Namespace:
@@ -60,7 +60,7 @@ def _symbolic(value: Any, name: str) -> Any:
 
 
 def _torchvision_transforms() -> ModuleType:
-    from mutandis.symbolic.vision import import_torchvision
+    from mutandis.symbolic.modules.vision import import_torchvision
 
     import_torchvision()
     return importlib.import_module("torchvision.transforms")

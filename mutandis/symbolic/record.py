@@ -139,12 +139,12 @@ class Record:
         return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Record:
-        from mutandis.symbolic.copying import deepcopy_record
+        from mutandis.symbolic.classes.copying import deepcopy_record
 
         return deepcopy_record(self, memo)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        from mutandis.symbolic.copying import reduce_record
+        from mutandis.symbolic.classes.copying import reduce_record
 
         return reduce_record(self)
 
@@ -172,7 +172,7 @@ def spec_of(cls: type) -> Spec | None:
     if spec is None:
         if getattr(cls, "_mu_spec_", None) is None:
             return None
-        from mutandis.symbolic.decorate import adopt  # An heir that was never seen: a lazily found subclass.
+        from mutandis.symbolic.classes.decorate import adopt  # An heir that was never seen: a lazily found subclass.
 
         return adopt(cls)
     if spec.cls is not cls or (spec.init is object.__init__ and cls.__init__ is not object.__init__):

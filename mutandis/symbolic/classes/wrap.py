@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 from mutandis.errors import SymbolicError
-from mutandis.symbolic import names
 from mutandis.symbolic.abstract import _Shadow, _ShadowWithDict
-from mutandis.symbolic.decorate import mark, refuse_unfit, welcome
-from mutandis.symbolic.methods import install_methods
-from mutandis.symbolic.pickling import install_carrier
+from mutandis.symbolic.classes.decorate import mark, refuse_unfit, welcome
+from mutandis.symbolic.classes.methods import install_methods
+from mutandis.symbolic.classes.pickling import install_carrier
 from mutandis.symbolic.record import LOCK
+from mutandis.symbolic.serial import names
 
 _WRAPPERS: dict[type, type] = {}
 

@@ -17,11 +17,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from mutandis.errors import SymbolicError
-from mutandis.symbolic import names
 from mutandis.symbolic.abstract import make_abstract
 from mutandis.symbolic.building import note_building, resolve
-from mutandis.symbolic.methods import install_methods
-from mutandis.symbolic.pickling import install_pickling
+from mutandis.symbolic.classes.methods import install_methods
+from mutandis.symbolic.classes.pickling import install_pickling
 from mutandis.symbolic.record import (
     LOCK,
     ONE_SHOT,
@@ -34,6 +33,7 @@ from mutandis.symbolic.record import (
     plain_objects,
     private,
 )
+from mutandis.symbolic.serial import names
 
 T = TypeVar("T", bound=type)
 

@@ -8,8 +8,7 @@ from typing import Any
 from mutandis.errors import PathError, SettingError
 from mutandis.symbolic.abstract import is_abstract_type
 from mutandis.symbolic.compare import equal
-from mutandis.symbolic.edits import canonical_path, find_layer
-from mutandis.symbolic.journal import instance_dict
+from mutandis.symbolic.modules.edits import canonical_path, find_layer
 from mutandis.symbolic.paths import Key, Path, Step
 from mutandis.symbolic.record import (
     LEAVES,
@@ -20,7 +19,8 @@ from mutandis.symbolic.record import (
     spec_for,
     values_of,
 )
-from mutandis.symbolic.rules import DELETE, KEEP, Delete, Guide, Insert, PathGuide
+from mutandis.symbolic.transactions.journal import instance_dict
+from mutandis.symbolic.transactions.rules import DELETE, KEEP, Delete, Guide, Insert, PathGuide
 from mutandis.symbolic.traverse import children, follow_layers, inner, live_module, missing
 from mutandis.symbolic.undecided import Undecided
 

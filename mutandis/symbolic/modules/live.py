@@ -21,11 +21,11 @@ from torch import nn
 from mutandis.errors import SettingError
 from mutandis.symbolic.abstract import _SWAP
 from mutandis.symbolic.compare import equal
-from mutandis.symbolic.edits import apply_edits, find_layer, swapped
+from mutandis.symbolic.modules.edits import apply_edits, find_layer, swapped
 from mutandis.symbolic.paths import Path
-from mutandis.symbolic.plan import unchanged
 from mutandis.symbolic.record import get_edits, is_symbolic, remember, values_of
-from mutandis.symbolic.report import Findings, Reinitialised
+from mutandis.symbolic.transactions.plan import unchanged
+from mutandis.symbolic.transactions.report import Findings, Reinitialised
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 _STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})

@@ -88,7 +88,7 @@ def _classes(module: str, base: str, root: str) -> dict[str, Any]:
 
 
 def _torchvision(module: str) -> dict[str, Any]:
-    from mutandis.symbolic.vision import import_torchvision
+    from mutandis.symbolic.modules.vision import import_torchvision
 
     import_torchvision()
     table = vars(importlib.import_module(module))
@@ -283,7 +283,7 @@ def _symbolic_version(name: str, allow: Mapping[str, Any], at: object) -> Any:
         return _KNOWN[name]
     original = allow[name[3:]] if name[3:] in allow else _in_table(name[3:])
     if isinstance(original, type):
-        from mutandis.symbolic.wrap import wrapper_of
+        from mutandis.symbolic.classes.wrap import wrapper_of
 
         return wrapper_of(original)
     if original is None:
@@ -306,7 +306,7 @@ def find_symbolic(name: object, allow: Mapping[str, Any], at: object = None) -> 
         return _KNOWN["mu:" + name]  # type: ignore[no-any-return]
     found = find(name, allow, at)
     if isinstance(found, type) and getattr(found, "_mu_spec_", None) is None:
-        from mutandis.symbolic.wrap import wrapper_of
+        from mutandis.symbolic.classes.wrap import wrapper_of
 
         found = wrapper_of(found)
     if not isinstance(found, type):

@@ -16,9 +16,9 @@ from pathlib import Path as File
 from typing import Any
 
 from mutandis.errors import SchemaError
-from mutandis.symbolic.names import Allow, allowed
-from mutandis.symbolic.reader import Reader
-from mutandis.symbolic.writer import Writer
+from mutandis.symbolic.serial.names import Allow, allowed
+from mutandis.symbolic.serial.reader import Reader
+from mutandis.symbolic.serial.writer import Writer
 
 VERSION = 1
 """The version of the schema that this package writes."""

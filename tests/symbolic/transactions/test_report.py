@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutandis.symbolic.report import Reinitialised, Report
+from mutandis.symbolic.transactions.report import Reinitialised, Report
 
 
 def test_a_report_lists_what_happened():

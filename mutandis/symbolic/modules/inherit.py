@@ -14,7 +14,7 @@ from torch import nn
 
 from mutandis.errors import SettingError
 from mutandis.symbolic.abstract import is_abstract_type
-from mutandis.symbolic.report import Reinitialised
+from mutandis.symbolic.transactions.report import Reinitialised
 
 
 @dataclass(frozen=True)

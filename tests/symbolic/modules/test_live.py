@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import mutandis as mu
-from mutandis.symbolic.vision import import_torchvision
+from mutandis.symbolic.modules.vision import import_torchvision
 
 
 @mu.symbolize

@@ -10,7 +10,7 @@ import pytest
 
 import mutandis as mu
 from mutandis.errors import MissingDependency
-from mutandis.symbolic import vision
+from mutandis.symbolic.modules import vision
 
 HAS_TORCHVISION = importlib.util.find_spec("torchvision") is not None
 

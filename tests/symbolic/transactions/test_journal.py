@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mutandis.symbolic.journal import Journal, instance_dict
+from mutandis.symbolic.transactions.journal import Journal, instance_dict
 
 
 class Slotted:

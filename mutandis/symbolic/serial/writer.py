@@ -12,10 +12,10 @@ from collections import OrderedDict
 from typing import Any
 
 from mutandis.errors import SchemaError
-from mutandis.symbolic.copying import Unavailable
-from mutandis.symbolic.names import name_of
+from mutandis.symbolic.classes.copying import Unavailable
 from mutandis.symbolic.paths import Key, Path
 from mutandis.symbolic.record import UNSET, get_edits, is_symbolic, real_class, spec_for, values_of
+from mutandis.symbolic.serial.names import name_of
 from mutandis.symbolic.undecided import REQUIRED, Undecided
 
 Where = tuple[Any, Any] | None

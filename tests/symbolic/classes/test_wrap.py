@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import mutandis as mu
-from mutandis.symbolic.wrap import wrapper_of
+from mutandis.symbolic.classes.wrap import wrapper_of
 
 
 def test_the_original_class_is_untouched_and_the_wrapper_is_cached():

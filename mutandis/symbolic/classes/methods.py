@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 _HOMES = {
-    "clone": "building", "rebind": "rebind", "query": "traverse", "get": "traverse", "traverse": "traverse",
+    "clone": "building", "rebind": "transactions.rebind", "query": "traverse", "get": "traverse", "traverse": "traverse",
     "diff": "compare", "equal": "compare", "fingerprint": "compare", "describe": "describe",
-    "to_json": "serial", "save": "serial", "to_python": "code",
+    "to_json": "serial.documents", "save": "serial.documents", "to_python": "code",
 }  # fmt: skip
 
 _REGISTRATIONS = frozenset({"add_module", "register_module", "register_buffer", "register_parameter"})

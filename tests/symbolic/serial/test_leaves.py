@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutandis.symbolic.leaves import equal_leaf, leaf_bytes
+from mutandis.symbolic.serial.leaves import equal_leaf, leaf_bytes
 
 NUMBERS = st.one_of(st.floats(), st.complex_numbers(), st.builds(np.float32, st.floats(width=32)))
 

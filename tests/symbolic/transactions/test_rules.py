@@ -9,7 +9,7 @@ import pytest
 import mutandis as mu
 from mutandis.errors import SettingError
 from mutandis.symbolic.paths import Key
-from mutandis.symbolic.rules import DELETE, KEEP, PathGuide, RuleGuide
+from mutandis.symbolic.transactions.rules import DELETE, KEEP, PathGuide, RuleGuide
 
 
 def test_a_path_guide_answers_at_the_ends_and_leads_below():

@@ -9,8 +9,8 @@ from torch import nn
 import mutandis as mu
 from mutandis.errors import PathError
 from mutandis.symbolic.paths import Path
-from mutandis.symbolic.plan import Plan, unchanged
-from mutandis.symbolic.rules import PathGuide
+from mutandis.symbolic.transactions.plan import Plan, unchanged
+from mutandis.symbolic.transactions.rules import PathGuide
 
 
 @mu.symbolize

@@ -14,11 +14,8 @@ from typing import Any
 from mutandis.errors import SettingError, SymbolicError
 from mutandis.symbolic.abstract import is_abstract_type, make_abstract, make_concrete
 from mutandis.symbolic.building import building_at, construct, note_building, resolve
-from mutandis.symbolic.copying import Unavailable
-from mutandis.symbolic.journal import Journal, instance_dict
+from mutandis.symbolic.classes.copying import Unavailable
 from mutandis.symbolic.paths import Key, Path, Step
-from mutandis.symbolic.plan import Plan, unchanged
-from mutandis.symbolic.quick import rebind_leaf
 from mutandis.symbolic.record import (
     LEAVES,
     LOCK,
@@ -34,8 +31,11 @@ from mutandis.symbolic.record import (
     spec_for,
     values_of,
 )
-from mutandis.symbolic.report import Findings, Reinitialised, Report
-from mutandis.symbolic.rules import DELETE, KEEP, Delete, Guide, Insert, PathGuide, RuleGuide
+from mutandis.symbolic.transactions.journal import Journal, instance_dict
+from mutandis.symbolic.transactions.plan import Plan, unchanged
+from mutandis.symbolic.transactions.quick import rebind_leaf
+from mutandis.symbolic.transactions.report import Findings, Reinitialised, Report
+from mutandis.symbolic.transactions.rules import DELETE, KEEP, Delete, Guide, Insert, PathGuide, RuleGuide
 from mutandis.symbolic.traverse import children, missing, walk
 from mutandis.symbolic.undecided import Undecided
 
@@ -219,7 +219,7 @@ class _Transaction:
                 self._findings.rebuilt.append(obj)
                 changed = build.run()
                 if changed:
-                    from mutandis.symbolic.optimizers import swap_parameters
+                    from mutandis.symbolic.modules.optimizers import swap_parameters
 
                     swap_parameters(self._optimizers(), changed, self._findings)
 
@@ -242,7 +242,7 @@ class _Transaction:
             return obj.on_rebind(self._delta(obj)) not in (False, NotImplemented)
         if "torch" not in sys.modules or not same_edits or self._reset:
             return False
-        from mutandis.symbolic import optimizers
+        from mutandis.symbolic.modules import optimizers
 
         if optimizers.is_optimizer(obj):
             for group in obj.param_groups:
@@ -275,7 +275,7 @@ class _Transaction:
                     )
 
     def _optimizers(self) -> list[Any]:
-        from mutandis.symbolic.optimizers import is_optimizer
+        from mutandis.symbolic.modules.optimizers import is_optimizer
 
         found: dict[int, Any] = {}
         for root in [self._root, *self._dirty.values()]:
@@ -345,7 +345,7 @@ class _Build:
             self._plain(init)
             self._journal.renew_tensors()
             return []
-        from mutandis.symbolic import live
+        from mutandis.symbolic.modules import live
 
         attributes = instance_dict(self._obj) or {}
         built = "_modules" in attributes
@@ -364,7 +364,7 @@ class _Build:
         self._journal.save_modules(guests, tensors=not self._reset)
         result = call()
         if _is_module(old) and not self._reset:
-            from mutandis.symbolic import live
+            from mutandis.symbolic.modules import live
 
             self._journal.save_modules([old], tensors=False)
             given = {id(module) for guest in guests for module in guest.modules()}

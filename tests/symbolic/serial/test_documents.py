@@ -24,9 +24,9 @@ from torch import nn
 import mutandis as mu
 from mutandis.errors import SchemaError
 from mutandis.symbolic.building import add_edits
-from mutandis.symbolic.names import register
 from mutandis.symbolic.record import is_abstract
-from mutandis.symbolic.serial import from_data, from_json, load, save, to_data, to_json
+from mutandis.symbolic.serial.documents import from_data, from_json, load, save, to_data, to_json
+from mutandis.symbolic.serial.names import register
 from mutandis.symbolic.undecided import Undecided
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mutandis.symbolic.record import holders_of, is_symbolic, remember, spec_for, values_of
-from mutandis.symbolic.report import Findings
+from mutandis.symbolic.transactions.report import Findings
 
 _OWN = frozenset({"defaults", "state", "param_groups", "step", "_mu_"})
 

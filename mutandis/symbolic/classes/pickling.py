@@ -81,13 +81,13 @@ class _Wrapper:
         self.origin = origin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from mutandis.symbolic.wrap import wrapper_of
+        from mutandis.symbolic.classes.wrap import wrapper_of
 
         return (wrapper_of, (self.origin,))
 
 
 def _new_wrapped(origin: type, *arguments: Any) -> Any:
-    from mutandis.symbolic.wrap import wrapper_of
+    from mutandis.symbolic.classes.wrap import wrapper_of
 
     cls = wrapper_of(origin)
     return cls.__new__(cls, *arguments)

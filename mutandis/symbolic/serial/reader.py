@@ -17,11 +17,11 @@ from typing import Any
 from mutandis.errors import SchemaError, closest
 from mutandis.symbolic.building import add_edits
 from mutandis.symbolic.calls import Call, Partial, revive
-from mutandis.symbolic.names import find, find_plain, find_symbolic, refused
 from mutandis.symbolic.paths import Key
 from mutandis.symbolic.record import UNSET, Spec, spec_of
+from mutandis.symbolic.serial.names import find, find_plain, find_symbolic, refused
+from mutandis.symbolic.serial.writer import Where, path_of
 from mutandis.symbolic.undecided import REQUIRED, Undecided
-from mutandis.symbolic.writer import Where, path_of
 
 _AS_IS = frozenset({int, str, bool, type(None), float})
 _NUMPY_KINDS = "biufcmMSU"

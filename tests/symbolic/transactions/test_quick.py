@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mutandis as mu
-from mutandis.symbolic.quick import NO, rebind_leaf
+from mutandis.symbolic.transactions.quick import NO, rebind_leaf
 
 
 @mu.symbolize

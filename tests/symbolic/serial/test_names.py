@@ -14,7 +14,7 @@ from torch import nn
 
 import mutandis as mu
 from mutandis.errors import SchemaError
-from mutandis.symbolic.names import allowed, find, find_symbolic, name_of, public_name
+from mutandis.symbolic.serial.names import allowed, find, find_symbolic, name_of, public_name
 
 
 @mu.symbolize
@@ -81,7 +81,7 @@ def test_the_symbolic_version_of_a_torch_function_has_its_own_name():
         "operator:methodcaller",
         "operator:call",
         "torch.nn.functional:importlib",
-        "mutandis.symbolic.names:os",
+        "mutandis.symbolic.serial.names:os",
         "mutandis.hyper:os",
         "nowhere:f",
         "mu:os:system",

@@ -15,7 +15,7 @@ import sys
 import types
 from typing import Any
 
-from mutandis.symbolic.names import public_name
+from mutandis.symbolic.serial.names import public_name
 
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, type)
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")

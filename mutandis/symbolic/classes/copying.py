@@ -105,7 +105,7 @@ class _WrapperMark:
         self.origin = origin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from mutandis.symbolic.wrap import wrapper_of
+        from mutandis.symbolic.classes.wrap import wrapper_of
 
         return (wrapper_of, (self.origin,))
 

@@ -1,0 +1,1 @@
+"""How classes become symbolic, and stay copyable and picklable."""

@@ -1,0 +1,1 @@
+"""Live PyTorch objects: what survives a rebuild, layers built inside, optimizers, inheritance of weights."""

@@ -1,0 +1,1 @@
+"""Changes of a tree: planned first, then carried out as one transaction."""
