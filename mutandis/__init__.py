@@ -22,6 +22,12 @@ from mutandis.symbolic import traverse as traverse
 
 if TYPE_CHECKING:
     from mutandis import algorithms as algorithms
+    from mutandis import errors as errors
+    from mutandis import flows as flows
+    from mutandis import hyper as hyper
+    from mutandis import models as models
+    from mutandis import symbolic as symbolic
+    from mutandis import testing as testing
     from mutandis.flows import Study as Study
     from mutandis.flows import sample as sample
     from mutandis.hyper import DNA as DNA
@@ -69,7 +75,7 @@ _LAZY = {
 }  # fmt: skip
 """Where the names live that are loaded when they are first touched."""
 
-_ROOMS = ("algorithms", "errors", "flows", "hyper", "symbolic")
+_ROOMS = ("algorithms", "errors", "flows", "hyper", "models", "symbolic", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -41,7 +41,7 @@ def closest(name: str, names: Iterable[object]) -> str:
     Returns:
         A text to append to a message; empty when nothing is close.
     """
-    matches = difflib.get_close_matches(name, [str(n) for n in names], n=3, cutoff=0.55)
+    matches = difflib.get_close_matches(name, dict.fromkeys(str(n) for n in names), n=3, cutoff=0.55)
     if not matches:
         return ""
     return "; did you mean " + " or ".join(repr(match) for match in matches) + "?"

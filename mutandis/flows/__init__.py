@@ -7,3 +7,11 @@ from mutandis.flows.sample import Sampling as Sampling
 from mutandis.flows.sample import sample as sample
 from mutandis.flows.studies import Study as Study
 from mutandis.flows.studies import Trial as Trial
+
+__all__ = [
+    "Sampling",
+    "Study",
+    "Trial",
+    "TrialFeedback",
+    "sample",
+]

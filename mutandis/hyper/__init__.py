@@ -6,9 +6,9 @@ from mutandis.hyper.arithmetic import Arithmetic as Arithmetic
 from mutandis.hyper.arithmetic import Derived as Derived
 from mutandis.hyper.arithmetic import derive as derive
 from mutandis.hyper.dna import DNA as DNA
-from mutandis.hyper.dynamic import TracedProgram as TracedProgram
-from mutandis.hyper.dynamic import trace as trace
 from mutandis.hyper.points import Point as Point
+from mutandis.hyper.programs.dynamic import TracedProgram as TracedProgram
+from mutandis.hyper.programs.dynamic import trace as trace
 from mutandis.hyper.records import Feedback as Feedback
 from mutandis.hyper.records import Proposal as Proposal
 from mutandis.hyper.rng import Rng as Rng

@@ -11,10 +11,10 @@ from random import Random
 from typing import Any, Protocol
 
 from mutandis.errors import DecisionError, SpaceError
-from mutandis.hyper.compile import compile_program
 from mutandis.hyper.counting import Counter
 from mutandis.hyper.dna import DNA, unknown_decision
 from mutandis.hyper.points import CUSTOM, MANY, Point
+from mutandis.hyper.programs.compile import compile_program
 from mutandis.hyper.rng import as_rng
 from mutandis.symbolic.paths import Path
 

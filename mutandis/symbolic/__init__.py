@@ -55,3 +55,21 @@ def symbolize(target: T) -> T:
             fix="decorate the class itself, below any other decorator that replaces it",
         )
     return symbolize_function(target)
+
+
+__all__ = [
+    "Call",
+    "Partial",
+    "REQUIRED",
+    "Undecided",
+    "arguments",
+    "bind",
+    "clone",
+    "get",
+    "is_abstract",
+    "is_symbolic",
+    "partial",
+    "query",
+    "symbolize",
+    "traverse",
+]

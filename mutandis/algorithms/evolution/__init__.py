@@ -33,3 +33,37 @@ from mutandis.algorithms.evolution.selectors import Proportional as Proportional
 from mutandis.algorithms.evolution.selectors import RandomSample as RandomSample
 from mutandis.algorithms.evolution.selectors import Top as Top
 from mutandis.algorithms.evolution.selectors import Tournament as Tournament
+
+__all__ = [
+    "AverageCrossover",
+    "BlendCrossover",
+    "Bottom",
+    "Context",
+    "Cosine",
+    "Crossover",
+    "CycleCrossover",
+    "Evolution",
+    "Exponential",
+    "First",
+    "HillClimb",
+    "Individual",
+    "KPointCrossover",
+    "Last",
+    "Linear",
+    "Local",
+    "Mutator",
+    "Operation",
+    "OrderCrossover",
+    "PartiallyMapped",
+    "Proportional",
+    "RandomSample",
+    "RegularizedEvolution",
+    "Schedule",
+    "SimulatedBinaryCrossover",
+    "StepWise",
+    "Swap",
+    "Top",
+    "Tournament",
+    "Uniform",
+    "UniformCrossover",
+]

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 _HOMES = {
-    "clone": "building", "rebind": "transactions.rebind", "query": "traverse", "get": "traverse", "traverse": "traverse",
-    "diff": "compare", "equal": "compare", "fingerprint": "compare", "describe": "describe",
+    "clone": "building", "rebind": "transactions.rebind", "query": "traverse", "get": "traverse",
+    "traverse": "traverse", "diff": "compare", "equal": "compare", "fingerprint": "compare", "describe": "describe",
     "to_json": "serial.documents", "save": "serial.documents", "to_python": "code",
 }  # fmt: skip
 

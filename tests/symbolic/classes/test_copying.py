@@ -26,16 +26,6 @@ class Net(nn.Module):
         return self.layer(x)
 
 
-@mu.symbolize
-class Custom:
-    def __init__(self, x):
-        self.x = x
-        self.cache = "not kept"
-
-    def __getstate__(self):
-        return {"x": self.x}
-
-
 def test_deepcopy_keeps_weights_and_arguments():
     net = Net(3)
     again = copy.deepcopy(net)
@@ -79,18 +69,6 @@ def test_torch_save_keeps_weights_and_record():
     again = torch.load(file, weights_only=False)
     assert torch.equal(again.layer.weight, net.layer.weight)
     assert mu.arguments(again) == {"width": 3, "source": None}
-
-
-def test_a_class_with_its_own_state_methods_keeps_its_record():
-    for again in (copy.copy(Custom(5)), copy.deepcopy(Custom(5)), pickle.loads(pickle.dumps(Custom(5)))):
-        assert again.x == 5
-        assert not hasattr(again, "cache")
-        assert mu.arguments(again) == {"x": 5}
-
-
-def test_a_wrapper_class_among_arguments_is_pickled_by_its_original():
-    again = pickle.loads(pickle.dumps(Net(3, mu.nn.Conv2d)))
-    assert mu.arguments(again)["source"] is mu.nn.Conv2d
 
 
 def test_state_dict_has_no_symbolic_entry():

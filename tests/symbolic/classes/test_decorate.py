@@ -347,24 +347,6 @@ def test_a_generator_argument_is_kept_as_a_list_and_passed_as_an_iterator():
     assert mu.clone(made).total == 6
 
 
-def test_a_layer_named_like_an_operation_is_still_reached():
-    @mu.symbolize
-    class Attention(nn.Module):
-        def __init__(self, dim):
-            super().__init__()
-            self.query = nn.Linear(dim, dim)
-            self.add_module("get", nn.Linear(dim, dim))
-            self.register_buffer("diff", torch.zeros(1))
-
-        def forward(self, x):
-            return self.get(self.query(x)) + self.diff
-
-    made = Attention(2)
-    assert isinstance(made.query, nn.Linear)
-    assert made(torch.zeros(1, 2)).shape == (1, 2)
-    assert list(mu.query(made, nn.Linear)) == ["query", "get"]
-
-
 def test_modules_compare_and_hash_by_identity():
     @mu.symbolize
     class Layer(nn.Module):

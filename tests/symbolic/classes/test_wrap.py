@@ -123,14 +123,3 @@ def test_every_public_module_of_torch_nn_can_be_wrapped():
     assert len(classes) > 100
     for cls in classes:
         assert issubclass(wrapper_of(cls), cls)
-
-
-def test_a_wrong_name_in_a_namespace_suggests_the_right_one():
-    with pytest.raises(AttributeError, match="did you mean 'Conv2d'"):
-        _ = mu.nn.Conv2D
-
-
-def test_namespaces_list_what_the_module_lists():
-    assert "Conv2d" in dir(mu.nn)
-    assert mu.nn.Parameter is nn.Parameter
-    assert repr(mu.nn) == "<symbolic namespace mu.nn>"

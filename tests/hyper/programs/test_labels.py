@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import mutandis as mu
-from mutandis.hyper.labels import label
+from mutandis.hyper.programs.labels import label
 
 
 @mu.symbolize

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mutandis.errors import SpaceError, UndecidedError
-from mutandis.hyper.discover import point_fields
 from mutandis.hyper.dna import DNA
-from mutandis.hyper.encode import program_of_text
 from mutandis.hyper.points import CHOICE, INT, Point
+from mutandis.hyper.programs.discover import point_fields
+from mutandis.hyper.programs.encode import program_of_text
 from mutandis.hyper.scope import DECIDER
 from mutandis.hyper.space import SearchSpace
 from mutandis.hyper.values import Candidates, Evolve, HyperValue, ManyOf

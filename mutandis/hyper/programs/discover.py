@@ -10,10 +10,10 @@ from typing import Any
 
 from mutandis.errors import SpaceError
 from mutandis.hyper.arithmetic import Derived
-from mutandis.hyper.encode import program_of_text, template_text
-from mutandis.hyper.hidden import refuse_hidden
-from mutandis.hyper.labels import label
 from mutandis.hyper.points import CHOICE, CUSTOM, FLOAT, INT, MANY, Point, Rewriter
+from mutandis.hyper.programs.encode import program_of_text, template_text
+from mutandis.hyper.programs.hidden import refuse_hidden
+from mutandis.hyper.programs.labels import label
 from mutandis.hyper.values import BoolV, Candidates, Evolve, FloatV, HyperValue, IntV, ManyOf
 from mutandis.symbolic.abstract import is_abstract_type
 from mutandis.symbolic.paths import Path

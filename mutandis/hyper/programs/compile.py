@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mutandis.hyper.arithmetic import Derived
-from mutandis.hyper.discover import Discovery
-from mutandis.hyper.encode import encode_child, program_of_text
 from mutandis.hyper.points import Point
+from mutandis.hyper.programs.discover import Discovery
+from mutandis.hyper.programs.encode import encode_child, program_of_text
 from mutandis.hyper.values import BoolV, Evolve, HyperValue, ManyOf, OneOf
 from mutandis.symbolic.building import add_edits, building_at, construct
 from mutandis.symbolic.paths import Key, Path
