@@ -75,9 +75,7 @@ def test_a_room_has_the_names_that_were_decided_on(name):
 
 
 def test_a_wrong_name_suggests_the_right_one():
-    with pytest.raises(
-        AttributeError, match=r"no attribute 'floatvs'; did you mean 'floatv' or 'flows'\?"
-    ):
+    with pytest.raises(AttributeError, match=r"no attribute 'floatvs'; did you mean 'floatv' or 'flows'\?"):
         _ = mu.floatvs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutandis.algorithms import evolution as evolution
 from mutandis.algorithms.base import Algorithm as Algorithm
 from mutandis.algorithms.base import Search as Search
+from mutandis.algorithms.base import settings as settings
 from mutandis.algorithms.evolution import Evolution as Evolution
 from mutandis.algorithms.evolution import HillClimb as HillClimb
 from mutandis.algorithms.evolution import RegularizedEvolution as RegularizedEvolution
@@ -15,5 +16,5 @@ from mutandis.algorithms.wrappers import Deduped as Deduped
 
 __all__ = [
     "Algorithm", "Constrained", "Deduped", "Evolution", "Grid", "HillClimb", "Random", "RegularizedEvolution",
-    "Search", "evolution",
+    "Search", "evolution", "settings",
 ]  # fmt: skip

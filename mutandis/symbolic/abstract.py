@@ -182,7 +182,8 @@ def _generate(cls: type) -> type:
     if getattr(cls, "_mu_has_own_spec_", False):  # Calls know how to travel; they carry their function along.
         del namespace["__reduce_ex__"], namespace["__setstate__"]
     for name in _GUARDED:
-        if any(name in base.__dict__ for base in cls.__mro__ if base is not object):
+        inherited = any(name in base.__dict__ for base in cls.__mro__ if base is not object)
+        if inherited and name not in namespace["_mu_open_"]:
             namespace[name] = _guard(name)
     failure: Exception | None = None
     for bases in ((_Shadow, cls), (_ShadowWithDict, cls), (cls,)):

@@ -206,6 +206,7 @@ class AlgorithmContract:
         """Settings are frozen; what changes is the search."""
         before = pickle.dumps(self.algorithm)
         run(self._start(space), 20)
+        assert pickle.loads(before) == self.algorithm
         assert equal(pickle.loads(before), self.algorithm)
 
     def test_every_proposal_of_a_used_up_search_says_so(self, space: SearchSpace) -> None:

@@ -158,3 +158,23 @@ def test_containers_of_torch_wait_for_their_content():
     made = mu.nn.Sequential(OrderedDict(a=Net(1)))
     assert not is_abstract(made)
     assert is_abstract(mu.nn.Sequential(Net(1), Net(mu.REQUIRED)))
+
+
+def test_an_operator_that_a_class_leaves_open_works_while_it_is_abstract():
+    @mu.symbolize
+    class Step:
+        _mu_open_ = ("__rshift__",)
+
+        def __init__(self, size):
+            self.size = size
+
+        def __rshift__(self, other):
+            return [self, other]
+
+        def __len__(self):
+            return 3
+
+    step = Step(mu.REQUIRED)
+    assert step >> 1 == [step, 1]
+    with pytest.raises(mu.MutandisError):
+        len(step)

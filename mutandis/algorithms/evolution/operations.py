@@ -24,6 +24,8 @@ from mutandis.algorithms.base import settings
 from mutandis.algorithms.evolution.population import Context, Individual
 from mutandis.algorithms.evolution.schedules import Schedule, at_step
 from mutandis.errors import SettingError
+from mutandis.hyper import DNA
+from mutandis.symbolic import arguments
 
 Population = list[Individual]
 OperationLike = Union["Operation", Callable[..., Population]]
@@ -31,6 +33,10 @@ OperationLike = Union["Operation", Callable[..., Population]]
 
 class Operation(abc.ABC):
     """A step of evolution: population in, population out. The population given is never changed."""
+
+    _mu_open_ = ("__add__", "__getitem__", "__mul__", "__or__", "__rrshift__", "__rshift__", "for_each", "if_",
+                 "with_prob")  # fmt: skip
+    """What also works while a setting is undecided: it only puts operations together."""
 
     @abc.abstractmethod
     def __call__(self, population: Population, context: Context) -> Population:
@@ -70,7 +76,7 @@ class Operation(abc.ABC):
 
 
 def _parts(operation: Operation, kind: type) -> tuple[Operation, ...]:
-    return operation.operations if isinstance(operation, kind) else (operation,)  # type: ignore[attr-defined, no-any-return]
+    return arguments(operation)["operations"] if isinstance(operation, kind) else (operation,)
 
 
 def as_operation(value: OperationLike) -> Operation:
@@ -132,8 +138,10 @@ class Distinct(Operation):
 
     def __call__(self, population: Population, context: Context) -> Population:
         """Returns the first individual of each DNA."""
-        return list({individual.dna: individual for individual in reversed(self.operation(population, context))}
-                    .values())[::-1]  # fmt: skip
+        first: dict[DNA, Individual] = {}
+        for individual in self.operation(population, context):
+            first.setdefault(individual.dna, individual)
+        return list(first.values())
 
 
 @settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mutandis.algorithms.base import settings
+from mutandis.algorithms.base import need_int, settings
 from mutandis.errors import SettingError
 
 
@@ -24,6 +24,9 @@ class Linear(Schedule):
     end: float
     steps: int
 
+    def __post_init__(self) -> None:
+        need_int("Linear.steps", self.steps, 1)
+
     def __call__(self, step: int) -> float:
         """Returns the number at a step."""
         return self.start + (self.end - self.start) * min(max(step / self.steps, 0.0), 1.0)
@@ -36,6 +39,9 @@ class Cosine(Schedule):
     start: float
     end: float
     steps: int
+
+    def __post_init__(self) -> None:
+        need_int("Cosine.steps", self.steps, 1)
 
     def __call__(self, step: int) -> float:
         """Returns the number at a step."""

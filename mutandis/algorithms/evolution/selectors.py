@@ -5,7 +5,7 @@ How many is an int, a share of the population in (0, 1), or a schedule of either
 
 from __future__ import annotations
 
-from mutandis.algorithms.base import settings
+from mutandis.algorithms.base import need_int, settings
 from mutandis.algorithms.evolution.operations import Operation, Population
 from mutandis.algorithms.evolution.population import Context
 from mutandis.algorithms.evolution.schedules import Schedule, at_step
@@ -57,7 +57,7 @@ class Tournament(Operation):
     size: int
 
     def __post_init__(self) -> None:
-        _check("Tournament.size", self.size)
+        need_int("Tournament.size", self.size, 1)
 
     def __call__(self, population: Population, context: Context) -> Population:
         """Returns the winner alone."""

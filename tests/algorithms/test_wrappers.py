@@ -1,0 +1,106 @@
+"""Wrappers: no DNA twice, and only what a predicate allows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import mutandis as mu
+from mutandis.algorithms import Constrained, Deduped, Grid, HillClimb, Random, RegularizedEvolution
+from mutandis.errors import SettingError, SpaceExhausted
+from mutandis.hyper import Feedback
+from mutandis.testing import run
+
+SMALL = mu.space([mu.oneof([1, 2, 3]), mu.oneof([1, 2, 3])])
+
+
+def is_odd(dna):
+    return sum(dna.to_numbers()) % 2 == 1
+
+
+@pytest.mark.parametrize("algorithm", [Random(), RegularizedEvolution(3, 2), HillClimb(), Grid()])
+def test_a_deduped_search_proposes_every_dna_once_and_ends(algorithm):
+    search = Deduped(algorithm, retries=2).start(SMALL.bare(), seed=0)
+    found = run(search, 99)
+    assert len(found) == len(set(found)) == 9
+    with pytest.raises(SpaceExhausted):
+        search.propose()
+
+
+def test_what_came_from_elsewhere_is_not_proposed_again():
+    search = Deduped(Random()).start(SMALL.bare(), seed=0)
+    known = [SMALL.bare().dna_at(i) for i in range(8)]
+    for dna in known:
+        search.feedback(Feedback(None, dna, None, None, (1.0,)))
+    assert search.propose().dna == SMALL.bare().dna_at(8)
+
+
+def test_a_deduped_continuous_space_does_not_end():
+    assert len(set(run(Deduped(Random()).start(mu.space(mu.floatv(0.0, 1.0)).bare(), seed=0), 200))) == 200
+
+
+def test_the_error_of_a_used_up_space_tells_everything():
+    search = Deduped(Random()).start(mu.space(mu.oneof([1, 2])).bare(), seed=0)
+    run(search, 9)
+    with pytest.raises(SpaceExhausted) as error:
+        search.propose()
+    assert str(error.value) == (
+        "cannot propose: every DNA of the space was proposed\n  got:      2 (int)\n  expected: at most 2 proposals"
+    )
+
+
+def test_a_constrained_search_proposes_only_what_is_allowed():
+    assert all(map(is_odd, run(Constrained(Random(), is_odd).start(SMALL.bare(), seed=0), 50)))
+
+
+def test_a_predicate_that_refuses_everything_is_reported():
+    search = Constrained(Random(), lambda dna: False, retries=10).start(SMALL.bare(), seed=0)
+    with pytest.raises(SpaceExhausted) as error:
+        search.propose()
+    assert str(error.value) == (
+        "cannot propose: the predicate refuses everything\n"
+        "  got:      10 (int)\n"
+        "  expected: one allowed DNA among so many proposals\n"
+        "  fix:      loosen the predicate, or raise Constrained.retries"
+    )
+
+
+def test_the_wrapped_search_gets_its_own_numbers_back():
+    told = []
+
+    class Spy(mu.algorithms.Algorithm):
+        def start(self, space, *, seed, num_objectives=1):
+            search = Random().start(space, seed=seed)
+            search.feedback = lambda feedback: told.append((feedback.id, feedback.rewards))
+            return search
+
+    search = Constrained(Spy(), is_odd).start(SMALL.bare(), seed=0)
+    for _ in range(6):
+        proposal = search.propose()
+        search.feedback(Feedback(proposal.id, proposal.dna, None, None, (1.0,)))
+    assert [number for number, _ in told] == sorted({number for number, _ in told})  # Each once, in order.
+    assert sum(rewards is None for _, rewards in told) == len(told) - 6
+
+
+@pytest.mark.parametrize("wrapper", [Deduped(Random()), Constrained(Random(), is_odd)])
+def test_a_wrapper_weighs_as_many_objectives_as_what_it_wraps(wrapper):
+    assert wrapper.objectives == "many"
+    with pytest.raises(SettingError):
+        Deduped(HillClimb()).start(SMALL.bare(), seed=0, num_objectives=2)
+
+
+def test_a_wrapper_within_a_wrapper_resumes_through_json():
+    algorithm = Deduped(Constrained(RegularizedEvolution(3, 2), is_odd))
+    first, second = (algorithm.start(SMALL.bare(), seed=0) for _ in range(2))
+    run(first, 2)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert run(first, 9) == run(second, 9)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Deduped(Random(), retries=0), lambda: Constrained(Random(), is_odd, retries=0)]
+)
+def test_no_retries_are_refused(make):
+    with pytest.raises(SettingError, match="retries"):
+        make()
