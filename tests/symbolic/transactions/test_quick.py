@@ -94,3 +94,55 @@ def test_both_ways_give_the_same(value, path):
     quick.rebind({path: value})
     mu.rebind(long, {path: value}, report=True)
     assert mu.equal(quick, long) and quick.sum == long.sum
+
+
+@mu.symbolize
+class Holder:
+    def __init__(self, parts, named=None, scale=1):
+        self.parts, self.named, self.scale = parts, named, scale
+        self.sum = scale * sum(part.sum for part in parts)
+
+
+def nested():
+    return {"items": [[Node(1), Holder([Node(2), Node(3, Node(4))], {"k": Node(5)})]], "more": 3}
+
+
+PATHS = [
+    "items[0][0].value", "items[0][1].parts[0].value", "['items'][0][1].parts[1].child.value",
+    "items[0][1].named['k'].value", "items[0][1].scale",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_containers_on_the_way_are_walked_through(path):
+    quick, long = nested(), nested()
+    assert rebind_leaf(quick, path, 9) is quick
+    mu.rebind(long, {path: 9}, report=True)
+    assert mu.equal(quick, long)
+    assert quick["items"][0][1].sum == long["items"][0][1].sum
+    assert mu.get(quick, path) == 9
+
+
+@pytest.mark.parametrize("path", ["items[0][0]", "more", "items[9].value", "items[-1][0].value", "nothing.value"])
+def test_elements_and_unusual_steps_take_the_long_way(path):
+    root = nested()
+    assert rebind_leaf(root, path, 9) is NO
+    assert mu.equal(root, nested())
+
+
+def test_a_container_that_init_keeps_is_not_the_recorded_one():
+    root = Holder([Node(1)])
+    rebind_leaf(root, "parts[0].value", 5)
+    root.parts.append("litter")
+    assert len(mu.arguments(root)["parts"]) == 1
+
+
+def test_an_undecided_sibling_in_a_container_takes_the_long_way():
+    root = [Holder([Node(1)], {"k": mu.bind(Node, 3)})]
+    assert rebind_leaf(root, "[0].scale", 2) is NO
+
+
+def test_the_note_of_an_exception_below_a_container_names_the_place():
+    with pytest.raises(TypeError) as caught:
+        rebind_leaf(nested(), "items[0][1].parts[0].value", "text")
+    assert caught.value.__notes__ == ["while building items[0][1].parts[0] (Node)"]
