@@ -6,6 +6,7 @@ A message says what failed, at which symbolic path, what was given, what was exp
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable
 
@@ -19,6 +20,9 @@ _SHORT.maxlevel = 3
 _NOTHING = object()
 
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
+
+
 def short_repr(value: object) -> str:
     """Returns a one-line text of `value` that never fails and never fills a screen."""
     try:
@@ -27,7 +31,7 @@ def short_repr(value: object) -> str:
             repr(value)
     except Exception as error:  # A broken user `__repr__` must not hide the error that is being reported.
         text = f"<{type(value).__name__}, whose repr fails with {type(error).__name__}>"
-    text = " ".join(text.split())
+    text = _ADDRESS.sub("", " ".join(text.split()))
     return text if len(text) <= 160 else text[:157] + "..."
 
 

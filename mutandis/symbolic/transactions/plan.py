@@ -298,7 +298,8 @@ class Plan:
             if layer is None:
                 if str(where) in edits:
                     break
-                raise missing(parent, path + Path(where.steps[: count - 1]), step, [], parent)
+                options: list[Step] = list(spec_for(node).names) if count == 1 else []
+                raise missing(parent, path + Path(where.steps[: count - 1]), step, options, parent)
             if id(layer) in held:  # A module that is an argument is reached through the argument.
                 target = PathGuide.of({Path((held[id(layer)], *where.steps[count:])): change})
                 self._arguments(node, target, path)

@@ -33,7 +33,7 @@ def test_equal_numbers_of_one_type_have_equal_bytes(a, b):
         (torch.ones(2, 2).t(), torch.ones(2, 2), True),
         (np.array(["a"]), np.array(["a"]), True),
         (np.array([None, 1]), np.array([None, 1]), True),
-        (np.array([np.datetime64("NaT")]), np.array([np.datetime64("NaT")]), True),
+        (np.array([np.datetime64("NaT", "s")]), np.array([np.datetime64("NaT", "s")]), True),
         (pathlib.Path("a"), pathlib.Path("a"), True),
         (object(), object(), False),
         (len, max, False),
