@@ -7,11 +7,12 @@ from mutandis.flows.sample import Sampling as Sampling
 from mutandis.flows.sample import sample as sample
 from mutandis.flows.studies import Study as Study
 from mutandis.flows.studies import Trial as Trial
+from mutandis.flows.usual import Flow as Flow
+from mutandis.flows.usual import Joint as Joint
+from mutandis.flows.usual import Nested as Nested
+from mutandis.flows.usual import Phased as Phased
+from mutandis.flows.usual import Sequential as Sequential
 
 __all__ = [
-    "Sampling",
-    "Study",
-    "Trial",
-    "TrialFeedback",
-    "sample",
-]
+    "Flow", "Joint", "Nested", "Phased", "Sampling", "Sequential", "Study", "Trial", "TrialFeedback", "sample",
+]  # fmt: skip

@@ -179,8 +179,9 @@ def _generate(cls: type) -> type:
         "__str__": _repr, "__reduce_ex__": _reduce, "__setstate__": _setstate,
         "__eq__": lambda self, other: self is other, "__hash__": lambda self: id(self) >> 4,
     }  # fmt: skip
-    if getattr(cls, "_mu_has_own_spec_", False):  # Calls know how to travel; they carry their function along.
-        del namespace["__reduce_ex__"], namespace["__setstate__"]
+    if getattr(cls, "_mu_has_own_spec_", False):  # Calls carry their function along and show it.
+        for name in ("__reduce_ex__", "__setstate__", "__repr__", "__str__"):
+            del namespace[name]
     for name in _GUARDED:
         inherited = any(name in base.__dict__ for base in cls.__mro__ if base is not object)
         if inherited and name not in namespace["_mu_open_"]:

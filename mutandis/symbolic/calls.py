@@ -71,9 +71,17 @@ class _Bound:
         object.__setattr__(self, "_mu_", record)
 
     def __repr__(self) -> str:
-        given = zip(self._mu_own_spec_.names, values_of(self), strict=True)
-        shown = "".join(f", {name}={value!r}" for name, value in given if value is not UNSET)
-        return f"mu.{self._mu_word_}({_name(self.function)}{shown})"
+        spec, shown = self._mu_own_spec_, [_name(self.function)]
+        for name, value in zip(spec.names, values_of(self), strict=True):
+            if value is UNSET:
+                continue
+            if name == spec.var_positional:
+                shown.extend(map(repr, value))
+            elif name == spec.var_keyword:
+                shown.extend(f"{key}={item!r}" for key, item in value.items())
+            else:
+                shown.append(f"{name}={value!r}")
+        return f"mu.{self._mu_word_}({', '.join(shown)})"
 
     _mu_word_ = "bind"
 

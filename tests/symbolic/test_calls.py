@@ -140,3 +140,7 @@ def test_layers_of_a_module_a_call_would_build_can_be_queried():
     call = mu.bind(nn.Sequential, nn.Conv2d(1, 1, 1), nn.ReLU())
     assert isinstance(mu.get(call, "args[0]"), nn.Conv2d)
     assert list(mu.query(mu.bind(build, 3), nn.Linear)) == []  # The call itself stands for the layer.
+
+
+def test_an_undecided_call_shows_its_function():
+    assert repr(mu.bind(dict, a=mu.REQUIRED)) == "mu.bind(dict, a=mu.REQUIRED)"

@@ -42,6 +42,12 @@ class Trial:
     worker: str = "0"
     space: SearchSpace | None = field(default=None, compare=False, repr=False)
 
+    def __str__(self) -> str:
+        """Returns what people want to know of it on one line."""
+        rewards = "" if self.rewards is None else ", reward " + ", ".join(f"{reward:.6g}" for reward in self.rewards)
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"trial {self.id}: {self.state}{reason}{rewards}, {self.dna}"
+
     @property
     def reward(self) -> float | None:
         """The first reward, or None where there is none."""

@@ -76,3 +76,12 @@ def test_a_trial_pickles_with_its_program(study):
 
 def test_the_repr_leaves_the_program_out(study):
     assert "space" not in repr(study.trials[0])
+
+
+def test_a_trial_prints_on_one_line():
+    space = mu.space({"lr": mu.floatv(0.1, 1.0), "op": mu.oneof(["conv", "pool"])})
+    dna = space.dna({"['lr']": 0.123456789, "['op']": 1})
+    assert (
+        str(Trial(3, dna, "completed", (0.93,))) == "trial 3: completed, reward 0.93, {['lr']: 0.123457, ['op']: pool}"
+    )
+    assert str(Trial(4, dna, "failed", reason="nan")) == "trial 4: failed (nan), {['lr']: 0.123457, ['op']: pool}"
