@@ -83,6 +83,8 @@ class _GridSearch(Search):
 
 def axis_value(point: Point, index: int, num_points: int) -> float:
     """Returns value `index` of a range cut into `num_points`: geometric for a log scale, else even."""
+    if index == num_points - 1:
+        return float(point.high)  # Rounding would miss it now and then.
     share = index / (num_points - 1)
     if point.scale == "log":
         value = point.low * (point.high / point.low) ** share

@@ -95,7 +95,9 @@ class AlgorithmContract:
 
     def test_proposals_fit_the_space(self, space: SearchSpace) -> None:
         """Every proposal is a checked DNA, with inactive decisions left out."""
-        for dna in run(self._start(space), NUM_TRIALS):
+        found = run(self._start(space), NUM_TRIALS)
+        assert found, "nothing was proposed: refuse the space at start instead"
+        for dna in found:
             assert space.dna(dna.to_json()) == dna
             space.materialize(dna)
 

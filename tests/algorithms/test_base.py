@@ -24,6 +24,15 @@ def test_settings_compare_by_value():
     assert RegularizedEvolution(10, 3) == RegularizedEvolution(10, 3) != RegularizedEvolution(10, 4)
 
 
+def test_equal_settings_have_equal_hashes():
+    assert len({RegularizedEvolution(10, 3), RegularizedEvolution(10, 3), RegularizedEvolution(10, 4)}) == 2
+
+
+def test_a_decision_within_settings_is_put_in_and_checked():
+    with pytest.raises(SettingError, match=r"RegularizedEvolution\.population_size"):
+        mu.rebind(RegularizedEvolution(10, 3), {"population_size": 0})
+
+
 def test_settings_are_symbolic():
     changed = mu.rebind(RegularizedEvolution(10, 3), {"tournament_size": 5})
     assert changed == RegularizedEvolution(10, 5)
@@ -68,6 +77,10 @@ def test_several_objectives_are_refused_where_only_one_is_known(algorithm):
         "  expected: one objective\n"
         "  fix:      combine the metrics into one reward, or use an algorithm for several objectives"
     )
+
+
+def test_an_algorithm_of_many_objectives_passes_the_check():
+    assert Random().check_objectives(3) is None
 
 
 def test_the_state_of_a_dna_leads_back_to_it():

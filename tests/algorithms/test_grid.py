@@ -52,6 +52,21 @@ def test_the_ends_of_a_range_are_hit_exactly():
     assert (axis_value(point, 0, 7), axis_value(point, 6, 7)) == (1e-5, 0.3)
 
 
+@pytest.mark.parametrize(("low", "high"), [(-0.132, 1.74), (-0.766, -0.027), (0.691, 1.784), (0.0, 1.0)])
+def test_the_ends_of_a_linear_range_are_hit_exactly(low, high):
+    point = mu.space(mu.floatv(low, high)).points[0]
+    assert (axis_value(point, 0, 7), axis_value(point, 6, 7)) == (low, high)
+
+
+def test_one_point_is_no_grid():
+    with pytest.raises(SettingError, match=r"Grid\.points"):
+        Grid(points=1)
+
+
+def test_a_step_of_a_range_goes_before_points():
+    assert [dna.to_numbers()[0] for dna in run(grid(mu.floatv(0.0, 1.0, step=0.5), points=9), 99)] == [0.0, 0.5, 1.0]
+
+
 def test_a_continuous_space_without_points_is_refused():
     with pytest.raises(SettingError) as error:
         grid({"rate": mu.floatv(0.0, 1.0)})

@@ -41,9 +41,9 @@ def test_candidates_are_drawn_equally_often():
 
 
 def test_another_decision_leaves_the_draws_of_the_others_as_they_were():
-    first = [dna.to_dict() for dna in drawn({"a": mu.oneof([1, 2, 3]), "z": mu.floatv(0.0, 1.0)}, 30)]
-    more = {"a": mu.oneof([1, 2, 3]), "b": mu.intv(1, 9), "z": mu.floatv(0.0, 1.0)}
-    second = [dna.to_dict() for dna in drawn(more, 30)]
+    few = {"a": mu.oneof([1, 2, 3]), "o": mu.permutate([1, 2, 3, 4]), "z": mu.floatv(0.0, 1.0)}
+    first = [dna.to_dict() for dna in drawn(few, 30)]
+    second = [dna.to_dict() for dna in drawn({"a": few["a"], "b": mu.intv(1, 9), "o": few["o"], "z": few["z"]}, 30)]
     assert [{key: row[key] for key in first[0]} for row in second] == first
 
 

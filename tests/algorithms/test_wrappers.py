@@ -9,10 +9,19 @@ import pytest
 import mutandis as mu
 from mutandis.algorithms import Constrained, Deduped, Grid, HillClimb, Random, RegularizedEvolution
 from mutandis.errors import SettingError, SpaceExhausted
-from mutandis.hyper import Feedback
+from mutandis.hyper import Feedback, Proposal
 from mutandis.testing import run
 
 SMALL = mu.space([mu.oneof([1, 2, 3]), mu.oneof([1, 2, 3])])
+
+
+class Stuck(mu.algorithms.Algorithm):
+    """Proposes the same DNA for ever."""
+
+    def start(self, space, *, seed, num_objectives=1):
+        search = Random().start(space, seed=seed)
+        search.propose = lambda: Proposal(0, space.dna_at(0))
+        return search
 
 
 def is_odd(dna):
@@ -28,6 +37,19 @@ def test_a_deduped_search_proposes_every_dna_once_and_ends(algorithm):
         search.propose()
 
 
+def test_what_was_never_answered_is_not_proposed_again():
+    search = Deduped(Random(), retries=1).start(SMALL.bare(), seed=0)
+    assert len({search.propose().dna for _ in range(9)}) == 9
+
+
+def test_the_draws_in_place_of_repetitions_resume_through_json():
+    space = mu.space([mu.oneof(list(range(99))), mu.oneof(list(range(99)))]).bare()
+    first, second = (Deduped(Stuck(), retries=1).start(space, seed=0) for _ in range(2))
+    run(first, 120)  # More than the 100 draws that a fresh generator would spend on what was seen.
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert run(first, 5) == run(second, 5)
+
+
 def test_what_came_from_elsewhere_is_not_proposed_again():
     search = Deduped(Random()).start(SMALL.bare(), seed=0)
     known = [SMALL.bare().dna_at(i) for i in range(8)]
@@ -38,6 +60,32 @@ def test_what_came_from_elsewhere_is_not_proposed_again():
 
 def test_a_deduped_continuous_space_does_not_end():
     assert len(set(run(Deduped(Random()).start(mu.space(mu.floatv(0.0, 1.0)).bare(), seed=0), 200))) == 200
+
+
+def test_a_continuous_space_of_two_numbers_ends_all_the_same():
+    narrow = mu.space(mu.floatv(1.0, 1.0000000000000002)).bare()
+    search = Deduped(Random()).start(narrow, seed=0)
+    run(search, 2)
+    with pytest.raises(SpaceExhausted) as error:
+        search.propose()
+    assert str(error.value) == (
+        "cannot propose: no new DNA was found in 100 random draws\n"
+        "  got:      2 (int)\n"
+        "  expected: a space with more than a few values"
+    )
+
+
+def test_a_constrained_grid_ends_with_the_grid():
+    search = Constrained(Grid(), is_odd).start(SMALL.bare(), seed=0)
+    assert len(run(search, 99)) == 4
+    with pytest.raises(SpaceExhausted, match="every DNA of the grid was proposed"):
+        search.propose()
+
+
+def test_a_deduped_search_is_the_wrapped_one_without_repetitions():
+    plain = run(RegularizedEvolution(4, 2).start(SMALL.bare(), seed=5), 4)
+    deduped = run(Deduped(RegularizedEvolution(4, 2)).start(SMALL.bare(), seed=5), len(set(plain)))
+    assert deduped == list(dict.fromkeys(plain))
 
 
 def test_the_error_of_a_used_up_space_tells_everything():
@@ -80,7 +128,8 @@ def test_the_wrapped_search_gets_its_own_numbers_back():
         proposal = search.propose()
         search.feedback(Feedback(proposal.id, proposal.dna, None, None, (1.0,)))
     assert [number for number, _ in told] == sorted({number for number, _ in told})  # Each once, in order.
-    assert sum(rewards is None for _, rewards in told) == len(told) - 6
+    assert sum(rewards is not None for _, rewards in told) == 6
+    assert len(told) > 6  # The refused ones are told of as failures.
 
 
 @pytest.mark.parametrize("wrapper", [Deduped(Random()), Constrained(Random(), is_odd)])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 
 import pytest
 
-import mutandis as mu
 from mutandis.algorithms import Algorithm, Search, settings
+from mutandis.errors import DecisionError, MutandisError, SettingError, SpaceExhausted
 from mutandis.hyper import DNA, Proposal, Rng
 from mutandis.testing import AlgorithmContract, answer, contract_spaces, reward_of, run, trace_of
 
@@ -110,44 +111,111 @@ class ChangesItsSettings(Plain):
         object.__setattr__(self.settings, "search", WaitsForAnswers)
 
 
-class KeepsTextOfObjects(Plain):
+class LosesItsGenerator(Plain):
+    def state_dict(self):
+        return {**super().state_dict(), "rng": Rng(0).state()}
+
+
+class WantsAnswersInOrder(Plain):
+    answered = 0
+
+    def feedback(self, feedback):
+        assert feedback.id == self.answered, "out of order"
+        self.answered += 1
+
+
+class DependsOnTheHashSeed(Plain):
+    def draw(self):
+        return self.space.random(hash(f"proposal {self.count}") % 10**9)
+
+
+class StartsOver(Plain):
+    def propose(self):
+        if self.count == 5:
+            self.count = 0
+            raise SpaceExhausted("cannot propose: that was all")
+        return super().propose()
+
+
+class GivesUpAtOnce(Plain):
+    def propose(self):
+        raise SpaceExhausted("cannot propose: nothing comes to mind")
+
+
+class NeedsTheProgram(Plain):
+    def draw(self):
+        return self.space.dna(self.space.materialize(super().draw()))
+
+
+class KeepsObjectsInItsState(Plain):
     def state_dict(self):
         return {**super().state_dict(), "last": self.space}
 
 
-def check(search, name, space="choice", **arguments):
-    """Runs one test of the contract on one space."""
+def check(search, name, arguments):
+    """Runs one test of the contract on the choices, or on no space where `arguments` is None."""
 
     class Contract(AlgorithmContract):
         algorithm = Planted(search)
 
-    getattr(Contract(), name)(SPACES[space], **arguments)
+    test = getattr(Contract(), name)
+    if arguments is None:
+        test()
+    else:
+        test(SPACES["choice"], **arguments)
 
 
 @pytest.mark.parametrize(
-    ("search", "name", "arguments"),
+    ("search", "name", "arguments", "caught"),
     [
-        (IgnoresTheSeed, "test_other_seed_gives_other_proposals", {}),
-        (UsesTheGlobalGenerator, "test_global_generators_stay_untouched", {}),
-        (UsesTheGlobalGenerator, "test_same_seed_gives_same_proposals", {}),
-        (DependsOnNothingRepeatable, "test_same_seed_gives_same_proposals", {}),
-        (ForgetsItsGenerator, "test_a_run_resumes_exactly_through_json", {"stop": 7}),
-        (ForgetsItsGenerator, "test_a_run_resumes_with_pending_proposals", {}),
-        (ProposesIllegalDNAs, "test_proposals_fit_the_space", {}),
-        (ProposesIllegalDNAs, "test_silence_is_taken", {}),
-        (CrashesOnFailures, "test_failed_trials_are_taken", {}),
-        (CrashesOnFailures, "test_only_failed_trials_are_taken", {}),
-        (CrashesOnForeignResults, "test_foreign_results_are_taken", {}),
-        (NumbersFromOne, "test_ids_count_from_zero_without_a_gap", {}),
-        (WaitsForAnswers, "test_silence_is_taken", {}),
-        (ChangesItsSettings, "test_settings_are_not_changed_by_a_run", {}),
-        (KeepsTextOfObjects, "test_a_run_resumes_exactly_through_json", {"stop": 1}),
+        (IgnoresTheSeed, "test_other_seed_gives_other_proposals", {}, AssertionError),
+        (UsesTheGlobalGenerator, "test_global_generators_stay_untouched", {}, AssertionError),
+        (UsesTheGlobalGenerator, "test_same_seed_gives_same_proposals", {}, AssertionError),
+        (DependsOnNothingRepeatable, "test_same_seed_gives_same_proposals", {}, AssertionError),
+        (DependsOnTheHashSeed, "test_proposals_are_the_same_in_another_process", None, AssertionError),
+        (ForgetsItsGenerator, "test_a_run_resumes_exactly_through_json", {"stop": 7}, AssertionError),
+        (ForgetsItsGenerator, "test_a_run_resumes_with_pending_proposals", {}, AssertionError),
+        (LosesItsGenerator, "test_a_run_resumes_exactly_through_json", {"stop": 7}, AssertionError),
+        (KeepsObjectsInItsState, "test_a_run_resumes_exactly_through_json", {"stop": 1}, TypeError),
+        (ProposesIllegalDNAs, "test_proposals_fit_the_space", {}, DecisionError),
+        (ProposesIllegalDNAs, "test_silence_is_taken", {}, DecisionError),
+        (NeedsTheProgram, "test_proposals_fit_the_space", {}, MutandisError),
+        (GivesUpAtOnce, "test_proposals_fit_the_space", {}, AssertionError),
+        (StartsOver, "test_every_proposal_of_a_used_up_search_says_so", {}, pytest.fail.Exception),
+        (CrashesOnFailures, "test_failed_trials_are_taken", {}, TypeError),
+        (CrashesOnFailures, "test_only_failed_trials_are_taken", {}, TypeError),
+        (CrashesOnForeignResults, "test_foreign_results_are_taken", {}, KeyError),
+        (WantsAnswersInOrder, "test_late_and_unordered_answers_are_taken", {}, AssertionError),
+        (NumbersFromOne, "test_ids_count_from_zero_without_a_gap", {}, AssertionError),
+        (WaitsForAnswers, "test_silence_is_taken", {}, RuntimeError),
+        (ChangesItsSettings, "test_settings_are_not_changed_by_a_run", {}, AssertionError),
     ],
 )
-def test_a_planted_defect_is_caught(search, name, arguments):
+def test_a_planted_defect_is_caught(search, name, arguments, caught):
     random.seed(1)  # noqa: TID251 - the planted algorithms use the generator that the contract forbids
-    with pytest.raises((AssertionError, mu.MutandisError, LookupError, TypeError, RuntimeError, ValueError)):
-        check(search, name, **arguments)
+    with pytest.raises(caught):
+        check(search, name, arguments)
+
+
+def test_a_dependence_on_the_hash_seed_is_not_mistaken_for_a_crash():
+    with pytest.raises(AssertionError) as error:
+        check(DependsOnTheHashSeed, "test_proposals_are_the_same_in_another_process", None)
+    assert "Traceback" not in str(error.value)
+
+
+def test_a_refused_space_is_skipped_with_its_reason():
+    class Refuses(Plain):
+        def __init__(self, settings, space, seed):
+            raise SettingError("cannot search at all", at="space", got=space, expected="another", fix="use another")
+
+    class Contract(AlgorithmContract):
+        algorithm = Planted(Refuses)
+
+    class Request:
+        param = "choice"
+
+    with pytest.raises(pytest.skip.Exception, match="refused at start: cannot search at all"):
+        inspect.unwrap(AlgorithmContract.space)(Contract(), Request())
 
 
 class TestTheCorrectOne(AlgorithmContract):

@@ -81,6 +81,12 @@ class KPointCrossover(Crossover):
         return a.space.repair(filled, lambda point: point.draw(rng))  # type: ignore[no-any-return]
 
 
+def _need_spread(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or not value >= 0:
+        raise SettingError("cannot cross over", at=name, got=value, expected="a number >= 0",
+                           fix="use the default")  # fmt: skip
+
+
 @settings
 class BlendCrossover(Crossover):
     """BLX-alpha on ranges, in their unit interval: uniform between the parents, widened by `alpha` to each side.
@@ -89,6 +95,9 @@ class BlendCrossover(Crossover):
     """
 
     alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        _need_spread("BlendCrossover.alpha", self.alpha)
 
     def mix(self, point: Point, x: Any, y: Any, rng: Rng) -> Any:
         """Returns a value around those of the parents."""
@@ -116,6 +125,9 @@ class SimulatedBinaryCrossover(Crossover):
     """SBX on ranges, in their unit interval; a larger `eta` keeps children nearer to the parents."""
 
     eta: float = 15.0
+
+    def __post_init__(self) -> None:
+        _need_spread("SimulatedBinaryCrossover.eta", self.eta)
 
     def mix(self, point: Point, x: Any, y: Any, rng: Rng) -> Any:
         """Returns a value spread around those of the parents."""

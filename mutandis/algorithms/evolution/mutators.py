@@ -89,7 +89,8 @@ class Local(Mutator):
     """Moves one active decision a little.
 
     A range moves by a normal step in its unit interval (after the logarithm for a log scale), at least to the
-    next legal value; an ordered pick swaps two places or replaces one pick; a choice takes another candidate.
+    next legal value; an order swaps two places; other picks replace one, or add or drop one where their number may
+    vary; a choice takes another candidate.
 
     Args:
         scale: Standard deviation of the step, as a share of the range.
@@ -129,6 +130,8 @@ def local_move(point: Point, value: Any, scale: float, rng: Rng) -> Any:
         return neighbour(point, value, rng) if point.is_finite else point.mutate(value, rng)
     if point.kind == "many" and point.ordered and len(value) > 1 and (point.size == math.factorial(len(value))):
         return swapped(value, rng)
+    if point.kind == "many" and point.k_min != point.k_max and (not value or rng.random() < 0.5):
+        return resized_picks(point, value, rng)
     if point.kind == "many" and value:
         return replaced_pick(point, value, rng)
     return point.mutate(value, rng)
@@ -152,6 +155,18 @@ def replaced_pick(point: Point, value: tuple[int, ...], rng: Rng) -> tuple[int, 
     if not options:
         return point.mutate(value, rng)  # type: ignore[no-any-return]
     made = [*value[:place], options[int(rng.random() * len(options))], *value[place + 1 :]]
+    return tuple(made if point.ordered else sorted(made))
+
+
+def resized_picks(point: Point, value: tuple[int, ...], rng: Rng) -> tuple[int, ...]:
+    """Returns picks of which there is one more or one fewer."""
+    options = [c for c in range(point.num_candidates) if not (point.distinct and c in value)]
+    can_grow = len(value) < point.k_max
+    made = list(value)
+    if can_grow and (len(value) == point.k_min or rng.random() < 0.5):
+        made.insert(int(rng.random() * (len(made) + 1)), options[int(rng.random() * len(options))])
+    else:
+        del made[int(rng.random() * len(made))]
     return tuple(made if point.ordered else sorted(made))
 
 

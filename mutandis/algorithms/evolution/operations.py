@@ -3,7 +3,7 @@
 An operation takes a population (a list of individuals) and a context, and returns a population:
 
     Tournament(10) >> Uniform()                  first, then
-    Top(2) + Random(3)                           both, one after the other; `|` leaves repetitions out
+    Top(2) + RandomSample(3)                     both, one after the other; `|` leaves repetitions out
     (Tournament(3) >> Uniform()) * 4             four times
     Uniform().with_prob(0.5)                     else the population as it is
     Uniform().if_(lambda population, context: context.step > 100)
@@ -18,7 +18,7 @@ from __future__ import annotations
 import abc
 import inspect
 from collections.abc import Callable
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 from mutandis.algorithms.base import settings
 from mutandis.algorithms.evolution.population import Context, Individual
@@ -37,6 +37,9 @@ class Operation(abc.ABC):
     _mu_open_ = ("__add__", "__getitem__", "__mul__", "__or__", "__rrshift__", "__rshift__", "for_each", "if_",
                  "with_prob")  # fmt: skip
     """What also works while a setting is undecided: it only puts operations together."""
+
+    __iter__: ClassVar[None] = None
+    """Not a sequence: `__getitem__` takes a part of any result, so that running through it would never end."""
 
     @abc.abstractmethod
     def __call__(self, population: Population, context: Context) -> Population:
@@ -87,10 +90,11 @@ def as_operation(value: OperationLike) -> Operation:
     """
     if isinstance(value, Operation):
         return value
-    if not callable(value):
+    if not callable(value) or isinstance(value, type):
+        fix = f"pass {value.__name__}(...), not the class" if isinstance(value, type) else (
+            "pass a selector, a mutator, or a lambda")  # fmt: skip
         raise SettingError("cannot use an operation", got=value,
-                           expected="an operation, or a function of the population",
-                           fix="pass a selector, a mutator, or a lambda")  # fmt: skip
+                           expected="an operation, or a function of the population", fix=fix)  # fmt: skip
     return Function(value, len(inspect.signature(value).parameters))
 
 
@@ -202,6 +206,13 @@ class Conditional(Operation):
 @settings
 class _Chance:
     probability: float | Schedule
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.probability, Schedule) and not (
+            isinstance(self.probability, (int, float)) and 0 <= self.probability <= 1
+        ):
+            raise SettingError("cannot use a probability", at="with_prob", got=self.probability,
+                               expected="a number in [0, 1], or a schedule", fix="use 0.5")  # fmt: skip
 
     def __call__(self, population: Population, context: Context) -> bool:
         return context.rng.random() < at_step(self.probability, context.step)

@@ -15,15 +15,22 @@ Amount = int | float | Schedule
 
 
 def amount(n: Amount, population: Population, step: int) -> int:
-    """Returns how many individuals a setting means now: at least 1 for a share, at most the population."""
+    """Returns how many individuals a setting means now: at most the population."""
+    return min(num_draws(n, population, step), len(population))
+
+
+def num_draws(n: Amount, population: Population, step: int) -> int:
+    """Returns how many draws a setting means now: at least 1 for a share, never fewer than 0."""
     value = at_step(n, step)
     if isinstance(value, float) and 0 < value < 1:
         return max(1, round(value * len(population)))
-    return min(int(value), len(population))
+    return max(int(value), 0)
 
 
 def _check(name: str, n: Amount) -> None:
-    if isinstance(n, Schedule) or (isinstance(n, (int, float)) and not isinstance(n, bool) and n > 0):
+    if isinstance(n, Schedule) or (isinstance(n, int) and not isinstance(n, bool) and n > 0):
+        return
+    if isinstance(n, float) and 0 < n < 1:
         return
     raise SettingError("cannot select", at=name, got=n, expected="an int >= 1, a share in (0, 1), or a schedule",
                        fix="select at least one individual")  # fmt: skip
@@ -42,7 +49,7 @@ class RandomSample(Operation):
     def __call__(self, population: Population, context: Context) -> Population:
         """Returns the draw."""
         if self.replace:
-            count = int(at_step(self.n, context.step))
+            count = num_draws(self.n, population, context.step)
             return [population[int(context.rng.random() * len(population))] for _ in range(count)]
         return context.rng.sample(population, amount(self.n, population, context.step))
 
@@ -128,7 +135,7 @@ class Last(Operation):
 class Proportional(Operation):
     """Individuals drawn with replacement in proportion to reward above the worst of the population."""
 
-    n: int = 1
+    n: Amount = 1
 
     def __post_init__(self) -> None:
         _check("Proportional.n", self.n)
@@ -139,4 +146,4 @@ class Proportional(Operation):
         weights = [individual.reward - worst for individual in population]
         if not sum(weights):
             weights = [1.0] * len(population)
-        return context.rng.choices(population, weights, k=self.n)
+        return context.rng.choices(population, weights, k=num_draws(self.n, population, context.step))

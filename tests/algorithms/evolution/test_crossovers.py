@@ -65,6 +65,24 @@ def test_pmx_of_goldberg_and_lingle():
     assert PartiallyMapped().permute(first, second, 3, 7) == zero_based(9, 3, 2, 4, 5, 6, 7, 1, 8)
 
 
+GOLDBERG = zero_based(9, 8, 4, 5, 6, 7, 1, 3, 2, 10), zero_based(8, 7, 1, 2, 3, 10, 9, 5, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("crossover", "segment_of", "expected"),
+    [
+        (PartiallyMapped(), 1, zero_based(9, 8, 4, 2, 3, 10, 1, 6, 5, 7)),
+        (PartiallyMapped(), 0, zero_based(8, 10, 1, 5, 6, 7, 9, 2, 4, 3)),
+        (OrderCrossover(), 1, zero_based(5, 6, 7, 2, 3, 10, 1, 9, 8, 4)),
+        (OrderCrossover(), 0, zero_based(2, 3, 10, 5, 6, 7, 9, 4, 8, 1)),
+    ],
+)
+def test_the_children_of_goldbergs_two_tours(crossover, segment_of, expected):
+    # Goldberg, Genetic Algorithms in Search, Optimization, and Machine Learning (1989), chapter 5: segment 4 to 6.
+    first, second = GOLDBERG[segment_of], GOLDBERG[1 - segment_of]
+    assert crossover.permute(first, second, 3, 6) == expected
+
+
 def test_order_crossover_of_davis():
     # Eiben & Smith, fig. 4.10: the same parents and segment.
     first, second = zero_based(1, 2, 3, 4, 5, 6, 7, 8, 9), zero_based(9, 3, 7, 8, 2, 6, 5, 1, 4)
@@ -136,6 +154,24 @@ def test_sbx_spreads_by_its_formula(u, beta):
 def test_an_impossible_number_of_cuts_is_refused(bad):
     with pytest.raises(SettingError, match="cut at least once"):
         KPointCrossover(bad)
+
+
+@pytest.mark.parametrize("make", [lambda: BlendCrossover(-0.1), lambda: SimulatedBinaryCrossover(-1.0)])
+def test_a_negative_spread_is_refused(make):
+    with pytest.raises(SettingError, match="expected: a number >= 0"):
+        make()
+
+
+def test_the_refusal_of_a_spread_tells_everything():
+    with pytest.raises(SettingError) as error:
+        SimulatedBinaryCrossover(eta=-1.0)
+    assert str(error.value) == (
+        "cannot cross over\n"
+        "  at:       SimulatedBinaryCrossover.eta\n"
+        "  got:      -1.0 (float)\n"
+        "  expected: a number >= 0\n"
+        "  fix:      use the default"
+    )
 
 
 def test_one_parent_is_refused():

@@ -34,11 +34,25 @@ def test_elitism_never_loses_the_best():
 
 def test_children_of_one_reproduction_are_proposed_one_by_one():
     space = mu.space(mu.oneof(list(range(100)))).bare()
-    search = Evolution(Top(1) >> Uniform() * 3, Last(2), population_size=1).start(space, seed=0)
-    search.feedback(Feedback(None, space.dna({"": 5}), None, None, (1.0,)))
-    first = [search.propose().dna for _ in range(3)]
-    assert len(search.state_dict()["children"]) == 0
-    assert len(set(first)) > 1
+    search = Evolution(Top(3), Last(3), population_size=3).start(space, seed=0)
+    for number in (5, 7, 6):
+        search.feedback(Feedback(None, space.dna({"": number}), None, None, (float(number),)))
+    assert [search.propose().dna[""] for _ in range(4)] == [7, 6, 5, 7]
+
+
+def test_everyone_survives_until_the_population_is_full():
+    space = mu.space(mu.oneof(list(range(9)))).bare()
+    search = Evolution(Top(1) >> Uniform(), Top(1), population_size=3).start(space, seed=0)
+    for number in (0, 1, 2):
+        search.feedback(Feedback(None, space.dna({"": number}), None, None, (float(number),)))
+    assert [rewards for _, rewards, _ in search.state_dict()["population"]] == [[0.0], [1.0], [2.0]]
+
+
+def test_the_birth_of_an_individual_is_the_number_of_results_before_it():
+    space = mu.space(mu.oneof(list(range(9)))).bare()
+    search = Evolution(Top(1) >> Uniform(), Last(2), population_size=2).start(space, seed=0)
+    run(search, 5)
+    assert [born for _, _, born in search.state_dict()["population"]] == [3, 4]
 
 
 def test_a_reproduction_without_children_is_reported():
@@ -47,8 +61,13 @@ def test_a_reproduction_without_children_is_reported():
     search.feedback(Feedback(None, space.random(0), None, None, (1.0,)))
     with pytest.raises(SettingError) as error:
         search.propose()
-    assert error.value.at == "Evolution.reproduction"
-    assert "at least one child" in str(error.value)
+    lines = str(error.value).splitlines()
+    assert [*lines[:2], *lines[3:]] == [  # Between them stands the function, whose text holds an address.
+        "cannot evolve",
+        "  at:       Evolution.reproduction",
+        "  expected: at least one child",
+        "  fix:      select before you mutate",
+    ]
 
 
 def test_several_objectives_reach_the_operations():

@@ -42,7 +42,7 @@ def test_so_many_random_ones_come_first():
     search = HillClimb(num_initial=3, mutation=Up()).start(SPACE, seed=0)
     told(search, 0, 9.0)
     told(search, 0, 9.0)
-    assert {search.propose().dna[""] for _ in range(30)} > {1}
+    assert len({search.propose().dna[""] for _ in range(30)}) > 5  # Results count, not proposals.
     told(search, 0, 9.0)
     assert {search.propose().dna[""] for _ in range(30)} == {1}
 

@@ -137,6 +137,27 @@ def test_a_replaced_pick_of_a_subset_stays_sorted_and_distinct():
         assert len(set(picks) & {0, 2, 4}) == 2
 
 
+@pytest.mark.parametrize(
+    "program",
+    [mu.subset(list("abcd")), mu.subset(list("abcde"), min=1, max=3), mu.permutate(list("abcd")),
+     mu.manyof(2, list("abcd")), mu.manyof(2, list("abc"), distinct=False, ordered=False), mu.intv(1, 12),
+     mu.oneof(list("abcd"))],
+)  # fmt: skip
+def test_local_moves_reach_the_whole_space(program):
+    space = mu.space(program).bare()
+    rng, dna, reached = Rng(0), space.dna_at(0), set()
+    for _ in range(60 * space.size):
+        dna = Local(0.1).mutate(dna, rng)
+        reached.add(dna)
+    assert len(reached) == space.size
+
+
+def test_a_local_move_of_a_subset_adds_drops_or_replaces_one_pick():
+    point = mu.space(mu.subset(list("abcdef"), min=1, max=4)).points[0]
+    moved = [set(local_move(point, (0, 2), 0.1, Rng(seed))) for seed in range(60)]
+    assert {(len(picks), len(picks & {0, 2})) for picks in moved} == {(1, 1), (3, 2), (2, 1)}
+
+
 def test_the_scale_of_local_moves_may_be_a_schedule():
     space = mu.space(mu.floatv(0.0, 1.0)).bare()
     dna, cooling = space.dna({"": 0.5}), Local(Linear(0.5, 0.001, 100))
@@ -149,7 +170,13 @@ def test_the_scale_of_local_moves_may_be_a_schedule():
 def test_an_impossible_scale_is_refused(scale):
     with pytest.raises(SettingError) as error:
         Local(scale)
-    assert str(error.value).startswith("cannot mutate locally\n  at:       Local.scale\n")
+    assert str(error.value) == (
+        "cannot mutate locally\n"
+        "  at:       Local.scale\n"
+        f"  got:      {scale} ({type(scale).__name__})\n"
+        "  expected: a share of the range in (0, 1]\n"
+        "  fix:      use 0.1"
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, space in contract_spaces().items() if space.size > 1])

@@ -8,6 +8,7 @@ from scripted import Scripted
 import mutandis as mu
 from mutandis.algorithms.evolution import (
     Context,
+    First,
     Individual,
     Last,
     Linear,
@@ -102,8 +103,59 @@ def test_an_operation_of_ones_own_takes_part():
 
 @pytest.mark.parametrize("times", [0, -1, 1.5])
 def test_an_impossible_repetition_is_refused(times):
-    with pytest.raises(SettingError, match="cannot repeat an operation"):
+    with pytest.raises(SettingError) as error:
         Top(1) * times
+    assert str(error.value) == (
+        "cannot repeat an operation\n"
+        "  at:       times\n"
+        f"  got:      {times} ({type(times).__name__})\n"
+        "  expected: an int >= 1\n"
+        "  fix:      multiply by a whole number"
+    )
+
+
+def test_an_operation_is_no_sequence_to_run_through():
+    with pytest.raises(TypeError, match="not iterable"):
+        iter(Top(1))
+
+
+def test_a_class_in_place_of_its_operation_is_refused():
+    with pytest.raises(SettingError) as error:
+        Tournament(2) >> Uniform
+    assert str(error.value) == (
+        "cannot use an operation\n"
+        "  got:      <class 'mutandis.algorithms.evolution.mutators.Uniform'> (ABCMeta)\n"
+        "  expected: an operation, or a function of the population\n"
+        "  fix:      pass Uniform(...), not the class"
+    )
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.5, "often"])
+def test_an_impossible_probability_is_refused(probability):
+    with pytest.raises(SettingError, match=r"expected: a number in \[0, 1\], or a schedule"):
+        Top(1).with_prob(probability)
+
+
+@pytest.mark.parametrize(("probability", "expected"), [(0, [3, 1, 4, 1, 5]), (1, [5])])
+def test_a_probability_of_zero_is_never_and_of_one_always(probability, expected):
+    assert rewards(Top(1).with_prob(probability)(POPULATION, context(0.0 if not probability else 0.999))) == expected
+
+
+def test_the_probability_of_an_operation_can_be_searched():
+    space = mu.space(Top(1).with_prob(mu.oneof([0.25, 0.75])))
+    found = {space.materialize(dna).condition.probability for dna in space.enumerate()}
+    assert found == {0.25, 0.75}
+
+
+def test_of_equal_dnas_the_first_individual_is_kept():
+    again = [*people(3, 1), *people(7)]
+    assert rewards((First(9) | Last(1))(again, context())) == [3, 1]
+
+
+def test_repetitions_draw_anew():
+    drawn = (RandomSample(1) * 20)(POPULATION, context())
+    assert len(drawn) == 20
+    assert len({individual.born for individual in drawn}) > 1
 
 
 def test_what_is_no_operation_is_refused():

@@ -64,6 +64,20 @@ def test_a_failed_trial_never_enters():
     assert rewards(search) == [0.5, 0.7, 0.6]
 
 
+def test_age_counts_from_the_result_not_from_the_proposal():
+    search = searching([1, 1, 1, 1])
+    early, late = search.propose(), search.propose()
+    search.feedback(Feedback(late.id, late.dna, None, None, (0.8,)))
+    search.feedback(Feedback(early.id, early.dna, None, None, (0.9,)))
+    assert rewards(search) == [0.6, 0.8, 0.9]
+
+
+def test_of_equals_the_first_drawn_is_the_parent():
+    search = searching([2, 0, 0, 2])
+    search._population = type(search._population)([(0.5, dna) for _, dna in search._population], maxlen=3)
+    assert [search.propose().dna[""] for _ in range(2)] == [3, 1]
+
+
 def test_the_first_ones_are_random_until_so_many_have_a_result():
     search = RegularizedEvolution(4, 2, mutation=NextLetter()).start(SPACE, seed=0)
     pending = [search.propose() for _ in range(20)]

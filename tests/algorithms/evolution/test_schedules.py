@@ -34,8 +34,15 @@ def test_the_base_class_has_no_value():
 
 @pytest.mark.parametrize("stages", [(), ((1, 0.5),)])
 def test_stages_that_do_not_begin_at_zero_are_refused(stages):
-    with pytest.raises(SettingError, match="pairs \\(first step, value\\) that begin at step 0"):
+    with pytest.raises(SettingError) as error:
         StepWise(stages)
+    assert str(error.value) == (
+        "cannot use a schedule\n"
+        "  at:       StepWise.stages\n"
+        f"  got:      {stages} (tuple)\n"
+        "  expected: pairs (first step, value) that begin at step 0\n"
+        "  fix:      add a first stage (0, value)"
+    )
 
 
 @pytest.mark.parametrize("make", [lambda: Linear(0.0, 1.0, 0), lambda: Cosine(0.0, 1.0, -1)])

@@ -75,11 +75,40 @@ def test_proportional_selection_among_equals_is_uniform():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Top(0), lambda: Proportional(-1), lambda: Last("2"), lambda: RandomSample(True)]
-)
+    "make",
+    [lambda: Top(0), lambda: Top(2.5), lambda: Top(1.0), lambda: Proportional(-1), lambda: Last("2"),
+     lambda: RandomSample(True), lambda: First(float("nan"))],
+)  # fmt: skip
 def test_an_impossible_amount_is_refused(make):
     with pytest.raises(SettingError, match="select at least one individual"):
         make()
+
+
+def test_the_refusal_of_an_amount_tells_everything():
+    with pytest.raises(SettingError) as error:
+        Bottom(0)
+    assert str(error.value) == (
+        "cannot select\n"
+        "  at:       Bottom.n\n"
+        "  got:      0 (int)\n"
+        "  expected: an int >= 1, a share in (0, 1), or a schedule\n"
+        "  fix:      select at least one individual"
+    )
+
+
+@pytest.mark.parametrize("selector", [RandomSample(0.4, replace=True), RandomSample(0.4), Proportional(0.4)])
+def test_a_share_is_of_the_population_however_it_is_drawn(selector):
+    assert len(numbers(selector)) == 2
+
+
+@pytest.mark.parametrize("kind", [lambda n: RandomSample(n, replace=True), Proportional])
+def test_a_draw_with_replacement_follows_a_schedule_beyond_the_population(kind):
+    assert len(numbers(kind(Linear(1, 9, 4)), step=3)) == 7
+
+
+@pytest.mark.parametrize("kind", [Top, Bottom, First, Last, RandomSample])
+def test_a_schedule_below_zero_selects_no_one(kind):
+    assert numbers(kind(Linear(-2, 4, 10))) == []
 
 
 def test_a_tournament_of_a_share_is_refused():
