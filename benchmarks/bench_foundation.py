@@ -97,6 +97,9 @@ class Mutandis:
         space = mu.space(program)
         return lambda seed: space.materialize(space.random(seed))
 
+    def size_of_picks(self, k: int, n: int) -> int:
+        return mu.space(mu.manyof(k, list(range(n)))).size
+
     def sample(self, program: Any, kind: str, trials: int) -> Any:
         algorithm = mu.algorithms.Random() if kind == "random" else mu.algorithms.RegularizedEvolution(100, 10)
         return mu.sample(program, algorithm, trials=trials, seed=1)
@@ -143,6 +146,9 @@ class PyGlove:
         template, spec, rng = self.pg.template(program), self.pg.dna_spec(program), random.Random(1)
         return lambda seed: template.decode(self.pg.random_dna(spec, rng))
 
+    def size_of_picks(self, k: int, n: int) -> int:
+        return self.pg.dna_spec(self.pg.manyof(k, list(range(n)))).space_size
+
     def sample(self, program: Any, kind: str, trials: int) -> Any:
         pg = self.pg
         algorithm = pg.geno.Random(1)
@@ -183,7 +189,10 @@ def measure_spaces(library: Any, quick: bool) -> dict[str, float]:
     draw = library.drawer(library.choices(100))
     seeds = iter(range(10_000_000))
     number = (1000 if isinstance(library, Mutandis) else 10) // (5 if quick else 1)
-    return {"random DNA and child, 100 oneofs": microseconds(lambda: draw(next(seeds)), number=number, rounds=3)}
+    return {
+        "random DNA and child, 100 oneofs": microseconds(lambda: draw(next(seeds)), number=number, rounds=3),
+        "size of manyof(10 of 20)": microseconds(lambda: library.size_of_picks(10, 20), number=1, rounds=3),
+    }
 
 
 def measure_sampling(library: Any, quick: bool, kind: str) -> dict[str, float]:

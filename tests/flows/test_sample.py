@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tracemalloc
 from types import SimpleNamespace
 
 import pytest
+from hash_seeds import outputs_of
 
 import mutandis as mu
 from mutandis.algorithms import Grid, Random, RegularizedEvolution
@@ -102,17 +101,7 @@ for child, feedback in mu.sample(program, evolution, trials=20, seed=5):
 
 
 def test_another_process_and_hash_seed_make_the_same_decisions():
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", SCRIPT],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            text=True,
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(outputs) == 1
+    assert len(outputs_of(SCRIPT)) == 1
 
 
 # Functions that decide as they run.

@@ -3,14 +3,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import pickle
-import subprocess
-import sys
 import threading
-import time
 
 import pytest
+from hash_seeds import outputs_of
 from hypothesis import assume, given
 from strategies import programs, spaces_and_dnas
 
@@ -54,11 +51,9 @@ def test_the_size_is_exact(value, size):
     assert mu.space(value()).size == size
 
 
-def test_a_large_choice_of_many_is_counted_in_microseconds():
-    space = mu.space(mu.manyof(10, list(range(20))))
-    start = time.perf_counter()
-    assert space.size == math.perm(20, 10)
-    assert time.perf_counter() - start < 1e-3
+def test_a_choice_of_many_is_counted_without_being_walked_through():
+    assert mu.space(mu.manyof(10, list(range(20)))).size == math.perm(20, 10)
+    assert mu.space(mu.manyof(300, list(range(1000)), ordered=False)).size == math.comb(1000, 300)
 
 
 def test_the_enumeration_is_lexicographic_and_skips_inactive_decisions():
@@ -400,17 +395,6 @@ def test_four_threads_build_from_one_space():
     assert not wrong
 
 
-def test_a_space_of_a_hundred_choices_is_fast():
-    space = mu.space({f"k{i}": mu.oneof([1, 2, 3, 4]) for i in range(100)})
-    space.materialize(space.random(0))
-    best = math.inf
-    for _ in range(20):
-        start = time.perf_counter()
-        space.materialize(space.random(1))
-        best = min(best, time.perf_counter() - start)
-    assert best < 1e-3
-
-
 SCRIPT = """
 import mutandis as mu
 space = mu.space({"f": mu.oneof([len, print, {1, 2}]), "p": mu.permutate("a b c".split()), "l": mu.floatv(0.1, 1.0)})
@@ -419,17 +403,7 @@ print(space.fingerprint, [space.random(i).to_numbers() for i in range(3)], hash(
 
 
 def test_another_process_and_hash_seed_see_the_same_space():
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", SCRIPT],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            text=True,
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(outputs) == 1
+    assert len(outputs_of(SCRIPT)) == 1
 
 
 def test_a_number_outside_a_range_is_refused_with_the_whole_story():
