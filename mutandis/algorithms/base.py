@@ -101,6 +101,17 @@ def need_int(name: str, value: object, low: int) -> None:
                            fix="give a larger whole number")  # fmt: skip
 
 
+def need_instance(name: str, value: object, kind: type, example: str) -> None:
+    """Refuses a setting that is not an instance of a class, such as the class itself.
+
+    Raises:
+        SettingError: it is not.
+    """
+    if not isinstance(value, kind):
+        fix = f"write {value.__name__}(...), not the class" if isinstance(value, type) else f"use {example}"
+        raise SettingError("cannot use a setting", at=name, got=value, expected=f"a {kind.__name__}", fix=fix)
+
+
 def to_state(dna: DNA) -> list[Any]:
     """Returns the raw values of a DNA as JSON."""
     return [list(value) if isinstance(value, tuple) else value for value in dna.values]

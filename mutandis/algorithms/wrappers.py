@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, settings, to_state
+from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_instance, need_int, settings, to_state
 from mutandis.errors import SpaceExhausted
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
 from mutandis.hyper.rng import Rng
@@ -30,6 +30,7 @@ class Deduped(Algorithm):
     retries: int = 20
 
     def __post_init__(self) -> None:
+        need_instance("Deduped.algorithm", self.algorithm, Algorithm, "Deduped(Random())")
         need_int("Deduped.retries", self.retries, 1)
 
     @property
@@ -63,6 +64,7 @@ class Constrained(Algorithm):
     retries: int = 1000
 
     def __post_init__(self) -> None:
+        need_instance("Constrained.algorithm", self.algorithm, Algorithm, "Constrained(Random(), predicate)")
         need_int("Constrained.retries", self.retries, 1)
 
     @property

@@ -35,7 +35,7 @@ class Feedback:
         dna: The decisions that were tried.
         metrics: Everything that was measured, or None.
         fidelity: How long it was trained, or None.
-        rewards: One number per objective, larger is better; None for a failed trial.
+        rewards: One number per objective, larger is better; None for a failed trial, which one with a nan is too.
     """
 
     id: int | None
@@ -43,6 +43,10 @@ class Feedback:
     metrics: Mapping[str, float] | None = None
     fidelity: float | None = None
     rewards: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rewards is not None and any(reward != reward for reward in self.rewards):
+            object.__setattr__(self, "rewards", None)
 
     @property
     def reward(self) -> float | None:

@@ -200,6 +200,26 @@ class AlgorithmContract:
             search.feedback(Feedback(None, dna, None, None, (reward_of(dna),)))
         self._still_legal(search, space)
 
+    def test_nan_counts_as_a_failure(self, space: SearchSpace) -> None:
+        """A reward that is no number neither breaks the search nor gets into its state."""
+        search = self._start(space)
+        for proposal in self._propose(search, 10):
+            search.feedback(answer(proposal, float("nan")))
+        json.dumps(search.state_dict(), allow_nan=False)
+        self._still_legal(search, space)
+
+    def test_as_many_objectives_as_declared_are_taken(self, space: SearchSpace) -> None:
+        """An algorithm for many objectives takes two rewards; one for a single objective says so at the start."""
+        if self.algorithm.objectives != "many":
+            with pytest.raises(SettingError):
+                self.algorithm.start(space.bare(), seed=1, num_objectives=2)
+            return
+        search = self.algorithm.start(space.bare(), seed=1, num_objectives=2)
+        for proposal in self._propose(search, NUM_TRIALS):
+            value = reward_of(proposal.dna)
+            search.feedback(Feedback(proposal.id, proposal.dna, None, proposal.fidelity, (value, -value)))
+        self._still_legal(search, space)
+
     def _still_legal(self, search: Search, space: SearchSpace) -> None:
         for dna in run(search, 10):
             assert space.dna(dna.to_json()) == dna

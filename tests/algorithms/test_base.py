@@ -87,3 +87,19 @@ def test_the_state_of_a_dna_leads_back_to_it():
     dna = SPACE.random(3)
     assert from_state(SPACE, to_state(dna)) == dna
     assert all(not isinstance(value, tuple) for value in to_state(dna))
+
+
+@pytest.mark.parametrize(
+    ("make", "at", "fix"),
+    [
+        (lambda: RegularizedEvolution(mutation=Uniform), "RegularizedEvolution.mutation",
+         "write Uniform(...), not the class"),
+        (lambda: HillClimb(mutation=3), "HillClimb.mutation", "use mutation=Uniform()"),
+        (lambda: mu.algorithms.Deduped(Random), "Deduped.algorithm", "write Random(...), not the class"),
+        (lambda: mu.algorithms.Constrained(3, len), "Constrained.algorithm", "use Constrained(Random(), predicate)"),
+    ],
+)  # fmt: skip
+def test_a_setting_of_another_type_is_refused_when_it_is_made(make, at, fix):
+    with pytest.raises(SettingError) as error:
+        make()
+    assert (error.value.at, error.value.fix) == (at, fix)

@@ -45,6 +45,7 @@ class Planted(Algorithm):
     search: type = Plain
 
     def start(self, space, *, seed, num_objectives=1):
+        self.check_objectives(num_objectives)
         return self.search(self, space, seed)
 
 

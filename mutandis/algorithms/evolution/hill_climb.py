@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import field
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, settings, to_state
+from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_instance, need_int, settings, to_state
 from mutandis.algorithms.evolution.mutators import Mutator, Uniform
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
 from mutandis.hyper.rng import Rng
@@ -31,6 +31,7 @@ class HillClimb(Algorithm):
 
     def __post_init__(self) -> None:
         need_int("HillClimb.num_initial", self.num_initial, 1)
+        need_instance("HillClimb.mutation", self.mutation, Mutator, "mutation=Uniform()")
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins a run with random individuals."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import field
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, settings, to_state
+from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_instance, need_int, settings, to_state
 from mutandis.algorithms.evolution.mutators import Mutator, Uniform
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
 from mutandis.hyper.rng import Rng
@@ -41,6 +41,7 @@ class RegularizedEvolution(Algorithm):
     def __post_init__(self) -> None:
         need_int("RegularizedEvolution.population_size", self.population_size, 1)
         need_int("RegularizedEvolution.tournament_size", self.tournament_size, 1)
+        need_instance("RegularizedEvolution.mutation", self.mutation, Mutator, "mutation=Uniform()")
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins a run with random individuals."""

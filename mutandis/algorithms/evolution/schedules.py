@@ -69,10 +69,11 @@ class StepWise(Schedule):
     stages: tuple[tuple[int, float], ...]
 
     def __post_init__(self) -> None:
-        if not self.stages or self.stages[0][0] != 0:
+        starts = [first for first, _ in self.stages]
+        if not starts or starts[0] != 0 or starts != sorted(set(starts)):
             raise SettingError("cannot use a schedule", at="StepWise.stages", got=self.stages,
-                               expected="pairs (first step, value) that begin at step 0",
-                               fix="add a first stage (0, value)")  # fmt: skip
+                               expected="pairs (first step, value) that begin at step 0 and ascend",
+                               fix="add a first stage (0, value), and sort them")  # fmt: skip
 
     def __call__(self, step: int) -> float:
         """Returns the number at a step."""

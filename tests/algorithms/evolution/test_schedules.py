@@ -32,7 +32,7 @@ def test_the_base_class_has_no_value():
         Schedule()(0)
 
 
-@pytest.mark.parametrize("stages", [(), ((1, 0.5),)])
+@pytest.mark.parametrize("stages", [(), ((1, 0.5),), ((0, 1.0), (20, 0.5), (10, 0.2)), ((0, 1.0), (0, 0.5))])
 def test_stages_that_do_not_begin_at_zero_are_refused(stages):
     with pytest.raises(SettingError) as error:
         StepWise(stages)
@@ -40,8 +40,8 @@ def test_stages_that_do_not_begin_at_zero_are_refused(stages):
         "cannot use a schedule\n"
         "  at:       StepWise.stages\n"
         f"  got:      {stages} (tuple)\n"
-        "  expected: pairs (first step, value) that begin at step 0\n"
-        "  fix:      add a first stage (0, value)"
+        "  expected: pairs (first step, value) that begin at step 0 and ascend\n"
+        "  fix:      add a first stage (0, value), and sort them"
     )
 
 
