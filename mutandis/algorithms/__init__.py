@@ -9,8 +9,10 @@ from mutandis.algorithms import evolution as evolution
 from mutandis.algorithms.base import Algorithm as Algorithm
 from mutandis.algorithms.base import Search as Search
 from mutandis.algorithms.base import settings as settings
+from mutandis.algorithms.evolution import NSGA2 as NSGA2
 from mutandis.algorithms.evolution import Evolution as Evolution
 from mutandis.algorithms.evolution import HillClimb as HillClimb
+from mutandis.algorithms.evolution import LocalSearch as LocalSearch
 from mutandis.algorithms.evolution import RegularizedEvolution as RegularizedEvolution
 from mutandis.algorithms.grid import Grid as Grid
 from mutandis.algorithms.random_search import Random as Random
@@ -36,6 +38,17 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Algorithm", "Constrained", "Deduped", "Evolution", "Grid", "HillClimb", "Random", "RegularizedEvolution",
-    "Search", "evolution", "settings",
-]  # fmt: skip
+    "Algorithm",
+    "Constrained",
+    "Deduped",
+    "Evolution",
+    "Grid",
+    "HillClimb",
+    "LocalSearch",
+    "NSGA2",
+    "Random",
+    "RegularizedEvolution",
+    "Search",
+    "evolution",
+    "settings",
+]

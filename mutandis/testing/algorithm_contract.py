@@ -215,10 +215,11 @@ class AlgorithmContract:
                 self.algorithm.start(space.bare(), seed=1, num_objectives=2)
             return
         search = self.algorithm.start(space.bare(), seed=1, num_objectives=2)
-        for proposal in self._propose(search, NUM_TRIALS):
-            value = reward_of(proposal.dna)
-            search.feedback(Feedback(proposal.id, proposal.dna, None, proposal.fidelity, (value, -value)))
-        self._still_legal(search, space)
+        for count in (NUM_TRIALS, 10, 10):
+            for proposal in self._propose(search, count):
+                assert space.dna(proposal.dna.to_json()) == proposal.dna
+                value = reward_of(proposal.dna)
+                search.feedback(Feedback(proposal.id, proposal.dna, None, proposal.fidelity, (value, -value)))
 
     def _still_legal(self, search: Search, space: SearchSpace) -> None:
         for dna in run(search, 10):

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from mutandis.algorithms import Constrained, Deduped, Evolution, Grid, HillClimb, Random, RegularizedEvolution
+from mutandis.algorithms import (
+    NSGA2,
+    Constrained,
+    Deduped,
+    Evolution,
+    Grid,
+    HillClimb,
+    LocalSearch,
+    Random,
+    RegularizedEvolution,
+)
 from mutandis.algorithms.evolution import (
     Last,
     Local,
@@ -40,6 +50,22 @@ class TestRegularizedEvolutionWithLocalMoves(AlgorithmContract):
 
 class TestHillClimb(AlgorithmContract):
     algorithm = HillClimb(num_initial=3)
+
+
+class TestHillClimbInBatches(AlgorithmContract):
+    algorithm = HillClimb(batch_size=4)
+
+
+class TestLocalSearch(AlgorithmContract):
+    algorithm = LocalSearch(num_initial=2, num_samples=3)
+
+
+class TestFirstImprovingLocalSearch(AlgorithmContract):
+    algorithm = LocalSearch(first_improving=True)
+
+
+class TestNSGA2(AlgorithmContract):
+    algorithm = NSGA2(population_size=6)
 
 
 class TestEvolutionWithCrossover(AlgorithmContract):

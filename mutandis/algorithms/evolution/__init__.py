@@ -13,10 +13,12 @@ from mutandis.algorithms.evolution.crossovers import SimulatedBinaryCrossover as
 from mutandis.algorithms.evolution.crossovers import UniformCrossover as UniformCrossover
 from mutandis.algorithms.evolution.engine import Evolution as Evolution
 from mutandis.algorithms.evolution.hill_climb import HillClimb as HillClimb
+from mutandis.algorithms.evolution.local_search import LocalSearch as LocalSearch
 from mutandis.algorithms.evolution.mutators import Local as Local
 from mutandis.algorithms.evolution.mutators import Mutator as Mutator
 from mutandis.algorithms.evolution.mutators import Swap as Swap
 from mutandis.algorithms.evolution.mutators import Uniform as Uniform
+from mutandis.algorithms.evolution.nsga import NSGA2 as NSGA2
 from mutandis.algorithms.evolution.operations import Operation as Operation
 from mutandis.algorithms.evolution.population import Context as Context
 from mutandis.algorithms.evolution.population import Individual as Individual
@@ -35,6 +37,7 @@ from mutandis.algorithms.evolution.selectors import Top as Top
 from mutandis.algorithms.evolution.selectors import Tournament as Tournament
 
 __all__ = [
+    "NSGA2",
     "AverageCrossover",
     "BlendCrossover",
     "Bottom",
@@ -51,6 +54,7 @@ __all__ = [
     "Last",
     "Linear",
     "Local",
+    "LocalSearch",
     "Mutator",
     "Operation",
     "OrderCrossover",

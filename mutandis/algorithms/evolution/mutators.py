@@ -56,23 +56,41 @@ class Uniform(Mutator):
         where: Which points may be touched; all by default.
         redraw_children: Whether the decisions below the touched one are drawn anew too, as PyGlove does;
             otherwise those that stay active keep their values.
+        weight: How often a point is touched, in proportion to the others that could be; equally often by default.
     """
 
     where: Where | None = None
     redraw_children: bool = False
+    weight: Callable[[Point], float] | None = None
 
     def mutate(self, dna: DNA, rng: Rng, step: int = 0) -> DNA:
         """Returns a DNA that differs in one decision, and in what hangs on it."""
         options = movable(dna, self.where)
         if not options:
             return dna
-        index = options[int(rng.random() * len(options))]
+        index = self._touched(dna, options, rng)
         values = list(dna.values)
         values[index] = dna.space.points[index].mutate(values[index], rng)
         if self.redraw_children:
             for child in descendants(dna, index):
                 values[child] = None
         return dna.space.repair(values, lambda point: point.draw(rng))  # type: ignore[no-any-return]
+
+    def _touched(self, dna: DNA, options: list[int], rng: Rng) -> int:
+        place = rng.random()
+        if self.weight is None:
+            return options[int(place * len(options))]
+        weights = [self.weight(dna.space.points[index]) for index in options]
+        total = sum(weights)
+        if not total > 0 or min(weights) < 0:
+            raise SettingError("cannot mutate", at="Uniform.weight", got=weights, expected="numbers >= 0, one above 0",
+                               fix="give the points that may be touched a weight above 0")  # fmt: skip
+        place *= total
+        for index, weight in zip(options, weights, strict=True):
+            place -= weight
+            if place < 0:
+                return index
+        return options[-1]
 
 
 def descendants(dna: DNA, index: int) -> set[int]:

@@ -96,8 +96,3 @@ def read_rewards(objectives: tuple[Objective, ...], given: Any) -> tuple[tuple[f
 def is_valid(rewards: tuple[float, ...]) -> bool:
     """Returns whether every reward is a finite number."""
     return all(math.isfinite(reward) for reward in rewards)
-
-
-def dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    """Returns whether `a` is at least as large as `b` everywhere and larger somewhere."""
-    return all(x >= y for x, y in zip(a, b, strict=True)) and a != b

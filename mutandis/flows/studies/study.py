@@ -6,8 +6,9 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
+from mutandis.algorithms.dominance import undominated
 from mutandis.errors import MissingDependency, SettingError, SpaceError
-from mutandis.flows.studies.objectives import Objective, dominates
+from mutandis.flows.studies.objectives import Objective
 from mutandis.flows.studies.trial import COMPLETED, STOPPED, Trial
 from mutandis.hyper import DNA, SearchSpace
 
@@ -90,8 +91,8 @@ class Study:
     @property
     def front(self) -> tuple[Trial, ...]:
         """The rated trials (completed or stopped) that no other one dominates, by number."""
-        rated = [(self.signed(t), t) for t in self._trials if is_finished(t)]
-        return tuple(t for r, t in rated if not any(dominates(other, r) for other, _ in rated))
+        rated = [t for t in self._trials if is_finished(t)]
+        return tuple(rated[i] for i in undominated([self.signed(t) for t in rated]))
 
     def top(self, n: int = 5) -> tuple[Trial, ...]:
         """Returns the `n` best rated trials of different DNA by the first objective, best first."""

@@ -50,3 +50,21 @@ def test_so_many_random_ones_come_first():
 def test_no_random_one_is_refused():
     with pytest.raises(SettingError, match=r"HillClimb\.num_initial"):
         HillClimb(num_initial=0)
+
+
+class Counting(Mutator):
+    def mutate(self, dna, rng, step=0):
+        return SPACE.dna({"": (dna[""] + 1) % 10})
+
+
+def test_so_many_mutants_are_made_of_one_parent_before_the_best_is_looked_up_again():
+    search = HillClimb(mutation=Counting(), batch_size=3).start(SPACE, seed=0)
+    told(search, 2, 1.0)
+    assert search.propose().dna[""] == 3
+    told(search, 7, 2.0)  # Better, but the round of the parent goes on.
+    assert [search.propose().dna[""] for _ in range(3)] == [3, 3, 8]
+
+
+def test_a_batch_below_one_is_refused():
+    with pytest.raises(SettingError, match=r"HillClimb\.batch_size"):
+        HillClimb(batch_size=0)

@@ -191,3 +191,21 @@ def test_a_mutator_is_an_operation_on_each_individual(name):
 def test_the_base_class_cannot_mutate():
     with pytest.raises(TypeError, match="use Uniform, Local or Swap"):
         Mutator().mutate(NESTED.random(0), Rng(0))
+
+
+def test_weights_say_how_often_a_point_is_touched():
+    space = mu.space([mu.oneof([0, 1, 2]) for _ in range(3)]).bare()
+    dna = space.dna_at(0)
+    weighted = Uniform(weight=lambda point: [0.0, 1.0, 3.0][point.index])
+    counts = [0, 0, 0]
+    for seed in range(2000):
+        mutant = weighted.mutate(dna, Rng(seed))
+        counts[next(i for i, value in enumerate(mutant.to_numbers()) if value)] += 1
+    assert counts[0] == 0
+    assert abs(counts[1] - 500) < 80
+
+
+@pytest.mark.parametrize("weight", [lambda point: 0.0, lambda point: -1.0])
+def test_weights_without_any_chance_are_refused(weight):
+    with pytest.raises(SettingError, match=r"Uniform\.weight"):
+        Uniform(weight=weight).mutate(NESTED.random(0), Rng(0))

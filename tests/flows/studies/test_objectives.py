@@ -7,7 +7,7 @@ import pytest
 import mutandis as mu
 from mutandis.algorithms import Random
 from mutandis.errors import SettingError
-from mutandis.flows.studies.objectives import Objective, dominates, is_valid, parse_objectives
+from mutandis.flows.studies.objectives import Objective, is_valid, parse_objectives
 
 
 @pytest.mark.parametrize(
@@ -49,19 +49,6 @@ def test_objectives_that_are_not_names_are_refused(given, got):
         "  expected: different names of metrics, such as ('accuracy', '-latency_ms')\n"
         "  fix:      name each metric once; a minus in front makes smaller better"
     )
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "answer"),
-    [
-        ((1.0, 1.0), (0.0, 1.0), True),
-        ((1.0, 1.0), (1.0, 1.0), False),
-        ((1.0, 0.0), (0.0, 1.0), False),
-        ((0.0,), (1.0,), False),
-    ],
-)
-def test_one_result_dominates_another_where_it_is_nowhere_worse_and_somewhere_better(a, b, answer):
-    assert dominates(a, b) is answer
 
 
 @pytest.mark.parametrize(("rewards", "answer"), [((1.0, 2.0), True), ((1.0, float("nan")), False)])
