@@ -1,9 +1,11 @@
-"""Models: plain PyTorch code, and functions that return it annotated."""
+"""Models: plain PyTorch code, functions that return it annotated, and tables of real trainings."""
 
 from __future__ import annotations
 
+from mutandis.models import nats as nats
+from mutandis.models import tabular as tabular
 from mutandis.models.convnet import ConvBlock as ConvBlock
 from mutandis.models.convnet import ConvNet as ConvNet
 from mutandis.models.convnet import searchable_convnet as searchable_convnet
 
-__all__ = ["ConvBlock", "ConvNet", "searchable_convnet"]
+__all__ = ["ConvBlock", "ConvNet", "nats", "searchable_convnet", "tabular"]

@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from tables import SIZE, needs_size
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALLEST = {
     "hello.py": ["--trials", "3"],
     "existing_code_before.py": ["--epochs", "1", "--width", "4"],
     "existing_code.py": ["--epochs", "1", "--trials", "2"],
+    "nats.py": ["--trials", "3"],
     "fashion_mnist.py": ["--trials", "3", "--epochs", "1", "--runs", "1", "--train-size", "200"],
 }
 
@@ -107,3 +109,17 @@ def test_a_folder_without_data_is_refused_by_name(tmp_path):
     result = run("fashion_mnist.py", "--data", str(tmp_path), cwd=tmp_path)
     assert result.returncode == 1
     assert "no file train-images-idx3-ubyte or train-images-idx3-ubyte.gz below" in result.stderr
+
+
+@needs_size
+def test_the_size_space_is_searched_too(tmp_path):
+    result = run("nats.py", "--space", "size", "--table", str(SIZE), "--epochs", "90", "--trials", "4", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "of 32,768" in result.stdout
+
+
+def test_a_fidelity_that_was_not_measured_is_refused_in_words(tmp_path):
+    result = run("nats.py", "--epochs", "7", "--trials", "1", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "cannot look up valid results after 7 epochs" in result.stderr
+    assert "Traceback" not in result.stderr

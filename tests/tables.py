@@ -1,0 +1,16 @@
+"""Real tables, where they lie beside the repository; tests that need them are skipped where they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+TOPOLOGY = DATA / "nasbench201" / "nasbench201.npz"
+SIZE = DATA / "nats_sss" / "nats_sss.npz"
+FCNET = DATA / "hpo_fcnet" / "fcnet.npz"
+
+needs_topology = pytest.mark.skipif(not TOPOLOGY.exists(), reason="the table of NAS-Bench-201 is not here")
+needs_size = pytest.mark.skipif(not SIZE.exists(), reason="the table of NATS-Bench's size space is not here")
+needs_fcnet = pytest.mark.skipif(not FCNET.exists(), reason="the table of FCNet is not here")
