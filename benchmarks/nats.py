@@ -7,7 +7,8 @@ far, at budgets of trials and of simulated seconds (Dong et al. 2021, sections 5
 needs the columns that `mutandis.models.tabular.load_topology` names. Writes a table, a plot with bands, and JSON.
 
 Beside the means stand those of the reference code's algorithms on the same table (500 runs each), and how many standard
-errors ours are away from them.
+errors of the difference ours are away from them. For random search the mean can be computed exactly, which shows how
+far chance takes 500 runs.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,8 @@ DATASETS = ("cifar10", "cifar100", "imagenet16")
 CHECKPOINTS = (10, 25, 50, 100, 150, 200, 300)
 TIMES_S = {"cifar10": 20_000, "cifar100": 40_000, "imagenet16": 120_000}
 MOST_TRIALS = 1000
+NUM_TIMES = 200
+REFERENCE_RUNS = 500
 
 _REFERENCE = """
 cifar10    Random    80.54 2.41  82.38 1.46  83.25 0.87  83.72 0.58  83.89 0.47  84.00 0.41  84.15 0.36
@@ -55,6 +58,7 @@ REFERENCE = {
 """Best 12-epoch validation so far, mean and deviation over 500 runs at `CHECKPOINTS`, by dataset and algorithm."""
 
 PUBLISHED = {
+    ("cifar10", "BOHB"): (93.94, 0.28), ("cifar100", "BOHB"): (72.00, 0.86), ("imagenet16", "BOHB"): (45.70, 0.86),
     ("cifar10", "REA"): (94.02, 0.31), ("cifar10", "Reinforce"): (93.90, 0.26), ("cifar10", "Random"): (93.86, 0.23),
     ("cifar100", "REA"): (72.23, 0.84), ("cifar100", "Reinforce"): (71.86, 0.89), ("cifar100", "Random"): (71.55, 0.97),
     ("imagenet16", "REA"): (45.77, 0.80), ("imagenet16", "Reinforce"): (45.64, 0.78),
@@ -107,17 +111,27 @@ class Columns:
         self.seconds = (table.training_seconds[12] + table.validation_seconds)[rows].tolist()
 
 
-def run(algorithm: Any, columns: Columns, seed: int, budget_s: float) -> tuple[list[float], list[float], float]:
-    """Runs one search.
+class Curves(NamedTuple):
+    """What one search found.
 
-    Returns:
-        The best 12-epoch validation so far by trial; the 200-epoch test of that cell by trial; and that test at the
-        end of the simulated time.
+    Attributes:
+        valid: The best 12-epoch validation so far, by trial.
+        test: The 200-epoch test of that cell, by trial.
+        timed: The same test at `NUM_TIMES` equal steps of the simulated time; nan before the first result.
     """
+
+    valid: list[float]
+    test: list[float]
+    timed: list[float]
+
+
+def run(algorithm: Any, columns: Columns, seed: int, budget_s: float) -> Curves:
+    """Runs one search for the most trials of `CHECKPOINTS`, and on until the simulated time is over."""
     search = algorithm.start(SPACE, seed=seed)
-    best, chosen, spent, at_time = float("-inf"), 0.0, 0.0, math.nan
+    best, chosen, spent = float("-inf"), math.nan, 0.0
     valid_so_far: list[float] = []
     test_so_far: list[float] = []
+    timed: list[float] = []
     while len(valid_so_far) < CHECKPOINTS[-1] or (spent < budget_s and len(valid_so_far) < MOST_TRIALS):
         try:
             proposal = search.propose()
@@ -129,13 +143,14 @@ def run(algorithm: Any, columns: Columns, seed: int, budget_s: float) -> tuple[l
         reward = columns.valid[code]
         search.feedback(Feedback(proposal.id, proposal.dna, None, proposal.fidelity, (reward,)))
         spent += columns.seconds[code]
+        while len(timed) < NUM_TIMES and (len(timed) + 1) * budget_s / NUM_TIMES < spent:
+            timed.append(chosen)  # What was known when that time had passed.
         if reward > best:
             best, chosen = reward, columns.test[code]
         valid_so_far.append(best)
         test_so_far.append(chosen)
-        if spent <= budget_s:
-            at_time = chosen
-    return valid_so_far[: CHECKPOINTS[-1]], test_so_far[: CHECKPOINTS[-1]], at_time
+    timed += [chosen] * (NUM_TIMES - len(timed))
+    return Curves(valid_so_far[: CHECKPOINTS[-1]], test_so_far[: CHECKPOINTS[-1]], timed)
 
 
 _STATE: dict[str, Any] = {}
@@ -145,23 +160,36 @@ def _prepare(path: Path, dataset: str, name: str) -> None:
     _STATE.update(columns=Columns(path, dataset), algorithm=algorithms()[name](), budget_s=TIMES_S[dataset])
 
 
-def _run(seed: int) -> tuple[list[float], list[float], float]:
+def _run(seed: int) -> Curves:
     return run(_STATE["algorithm"], _STATE["columns"], seed, _STATE["budget_s"])
 
 
 def measure(path: Path, dataset: str, name: str, seeds: int, workers: int) -> dict[str, Any]:
-    """Returns the curves of all seeds, `[seeds, trials]`, and the seconds that they took."""
+    """Returns the curves of all seeds as arrays, `[seeds, trials]` or `[seeds, NUM_TIMES]`, and what they took."""
     start = time.perf_counter()
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, _prepare, (path, dataset, name)) as pool:
         results = pool.map(_run, range(seeds), chunksize=max(1, seeds // (4 * workers)))
-    length = min(len(valid) for valid, _, _ in results)
+    length = min(len(curves.valid) for curves in results)
     return {
-        "valid": np.array([valid[:length] for valid, _, _ in results]),
-        "test": np.array([test[:length] for _, test, _ in results]),
-        "at_time": np.array([at_time for _, _, at_time in results]),
+        "valid": np.array([curves.valid[:length] for curves in results]),
+        "test": np.array([curves.test[:length] for curves in results]),
+        "timed": np.array([curves.timed for curves in results]),
         "seconds": time.perf_counter() - start,
     }
+
+
+def exact_random(values: Any, trials: int) -> tuple[float, float]:
+    """Returns the mean and deviation of the best of so many cells drawn with replacement, exactly.
+
+    Args:
+        values: `[N]` float, the results of all cells.
+        trials: How many are drawn.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    chance = np.diff((np.arange(len(ordered) + 1) / len(ordered)) ** trials)
+    mean = float(chance @ ordered)
+    return mean, math.sqrt(max(float(chance @ ordered**2) - mean**2, 0.0))
 
 
 def paired_z(better: Any, worse: Any) -> float:
@@ -171,57 +199,106 @@ def paired_z(better: Any, worse: Any) -> float:
     return float(differences.mean() / error) if error else 0.0
 
 
-def table(dataset: str, found: dict[str, dict[str, Any]]) -> str:
-    """Returns the figures of a dataset as Markdown."""
-    shown = [c for c in CHECKPOINTS if c <= min(len(r["valid"][0]) for r in found.values())]
+def cell(values: Any) -> str:
+    """Returns mean and deviation; nan is left out."""
+    known = values[~np.isnan(values)]
+    return f"{known.mean():.2f}±{known.std():.2f}" if len(known) else ""
+
+
+def validation_table(dataset: str, found: dict[str, dict[str, Any]], all_valid: Any) -> str:
+    """Returns the best 12-epoch validation by trial as Markdown, beside the reference code and REA.
+
+    Args:
+        dataset: Its name.
+        found: What `measure` returned, by algorithm.
+        all_valid: `[N]` float, the 12-epoch validation of all cells, for the exact row of random search.
+    """
+    shown = [c for c in CHECKPOINTS if c <= min(len(result["valid"][0]) for result in found.values())]
     rows = [
-        f"| {dataset} | {' | '.join(f'{c} trials' for c in shown)} | largest distance | test at {TIMES_S[dataset]:,} s"
-        " | published | against REA at 100, 200 |",
-        "|---|" + "---:|" * (len(shown) + 4),
+        f"| {dataset}, validation after | {' | '.join(f'{c} trials' for c in shown)} | from the reference "
+        "| against REA at 100, 200 |",
+        "|---|" + "---:|" * (len(shown) + 2),
     ]
     for name, result in found.items():
         valid = result["valid"]
-        cells, distances = [], []
-        for column, checkpoint in enumerate(CHECKPOINTS):
-            if checkpoint not in shown:
-                continue
+        cells = [cell(valid[:, checkpoint - 1]) for checkpoint in shown]
+        distance = ""
+        if (dataset, name) in REFERENCE:
+            distance = f"at most {max(abs(z) for z in distances(valid, REFERENCE[dataset, name], shown)):.1f} s.e."
+        against = ""
+        if "REA" in found and name != "REA":
+            pairs = ((valid[:, c - 1], found["REA"]["valid"][:, c - 1]) for c in (100, 200) if c in shown)
+            against = ", ".join(f"{paired_z(ours, theirs):+.1f}" for ours, theirs in pairs)
+        rows.append(f"| {name} | {' | '.join(cells)} | {distance} | {against} |")
+    exact = ["{:.2f}±{:.2f}".format(*exact_random(all_valid, checkpoint)) for checkpoint in shown]
+    rows.append(f"| random search, exactly | {' | '.join(exact)} | | |")
+    return "\n".join(rows)
+
+
+def distances(valid: Any, reference: Sequence[tuple[float, float]], shown: Sequence[int]) -> list[float]:
+    """Returns how far the means are from those of the reference, in standard errors of the difference."""
+    found = []
+    for checkpoint, (mean, deviation) in zip(CHECKPOINTS, reference, strict=True):
+        if checkpoint in shown:
             values = valid[:, checkpoint - 1]
-            cells.append(f"{values.mean():.2f}±{values.std():.2f}")
-            if (dataset, name) in REFERENCE:
-                mean, deviation = REFERENCE[dataset, name][column]
-                error = math.sqrt(deviation**2 / 500 + values.var() / len(values))
-                distances.append(abs(values.mean() - mean) / error)
+            error = math.sqrt(deviation**2 / REFERENCE_RUNS + values.var() / len(values))
+            found.append(float(values.mean() - mean) / error)
+    return found
+
+
+def test_table(dataset: str, found: dict[str, dict[str, Any]]) -> str:
+    """Returns the 200-epoch test accuracy at budgets of trials and of time as Markdown, beside the published one."""
+    budgets = [c for c in (100, 200, 300) if c <= min(len(result["test"][0]) for result in found.values())]
+    rows = [
+        f"| {dataset}, test after | {' | '.join(f'{c} trials' for c in budgets)} | {TIMES_S[dataset]:,} s "
+        "| published |",
+        "|---|" + "---:|" * (len(budgets) + 2),
+    ]
+    for name, result in found.items():
+        cells = [cell(result["test"][:, budget - 1]) for budget in budgets]
         published = PUBLISHED.get((dataset, name))
-        at_time = result["at_time"][~np.isnan(result["at_time"])]
-        against = [f"{paired_z(valid[:, c - 1], found['REA']['valid'][:, c - 1]):+.1f}" for c in (100, 200)
-                   if "REA" in found and name != "REA" and c in shown]  # fmt: skip
-        rows.append(
-            f"| {name} | {' | '.join(cells)} | {f'{max(distances):.1f} s.e.' if distances else ''} "
-            f"| {at_time.mean():.2f}±{at_time.std():.2f} | {'' if published is None else '{}±{}'.format(*published)} "
-            f"| {', '.join(against)} |"
-        )
+        shown = "" if published is None else "{:.2f}±{:.2f}".format(*published)
+        rows.append(f"| {name} | {' | '.join(cells)} | {cell(result['timed'][:, -1])} | {shown} |")
     return "\n".join(rows)
 
 
 def draw(results: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
-    """Draws the mean 200-epoch test accuracy by trial, with bands of one standard deviation over four."""
+    """Draws the mean 200-epoch test accuracy by simulated time and by trial, with bands of a fourth of a deviation."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(results), figsize=(5 * len(results), 4), constrained_layout=True, squeeze=False)
-    for axis, (dataset, found) in zip(axes[0], results.items(), strict=True):
-        for name, result in found.items():
-            mean, spread = result["test"].mean(0), result["test"].std(0) / 4
-            trials = np.arange(1, len(mean) + 1)
-            axis.plot(trials, mean, label=name)
-            axis.fill_between(trials, mean - spread, mean + spread, alpha=0.15)
-        low = min(result["test"].mean(0)[min(20, result["test"].shape[1] - 1)] for result in found.values())
-        axis.set(title=dataset, xlabel="trials", ylabel="test accuracy after 200 epochs (%)", ylim=(low, None))
+    figure, axes = plt.subplots(2, len(results), figsize=(5 * len(results), 8), constrained_layout=True, squeeze=False)
+    for column, (dataset, found) in enumerate(results.items()):
+        hours = np.arange(1, NUM_TIMES + 1) * TIMES_S[dataset] / NUM_TIMES / 3600
+        trials = np.arange(1, CHECKPOINTS[-1] + 1)
+        for axis, key, places in ((axes[0][column], "timed", hours), (axes[1][column], "test", trials)):
+            for name, result in found.items():
+                mean, spread = np.nanmean(result[key], 0), np.nanstd(result[key], 0) / 4
+                axis.plot(places[: len(mean)], mean, label=name)
+                axis.fill_between(places[: len(mean)], mean - spread, mean + spread, alpha=0.15)
+            start = min(np.nanmean(result[key], 0)[len(result[key][0]) // 12] for result in found.values())
+            axis.set(title=dataset, ylabel="test accuracy after 200 epochs (%)", ylim=(start, None))
+            axis.set_xlabel("simulated hours" if key == "timed" else "trials")
     axes[0][-1].legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Returns means and deviations of all curves as JSON, by algorithm."""
+    return {
+        name: {
+            "seconds": result["seconds"],
+            **{f"{key}_mean": np.nanmean(result[key], 0).tolist() for key in ("valid", "test")},
+            **{f"{key}_std": np.nanstd(result[key], 0).tolist() for key in ("valid", "test")},
+            "timed_mean": [
+                None if np.isnan(column).all() else float(np.nanmean(column)) for column in result["timed"].T
+            ],
+        }
+        for name, result in found.items()
+    }
 
 
 def main() -> None:
@@ -244,7 +321,8 @@ def main() -> None:
         for name in names:
             results[dataset][name] = measure(options.table, dataset, name, options.seeds, options.workers)
             print(f"{dataset}, {name}: {results[dataset][name]['seconds']:.1f} s", flush=True)
-        print(table(dataset, results[dataset]), flush=True)
+        all_valid = Columns(options.table, dataset).valid
+        print(validation_table(dataset, results[dataset], all_valid), test_table(dataset, results[dataset]), sep="\n\n")
         for better, worse in (("REA", "Reinforce"), ("Reinforce", "Random")):
             if {better, worse} <= set(names):
                 z = paired_z(results[dataset][better]["valid"][:, 199], results[dataset][worse]["valid"][:, 199])
@@ -252,13 +330,7 @@ def main() -> None:
     if options.picture:
         draw(results, options.picture)
     if options.json:
-        summary = {
-            dataset: {name: {"valid_mean": r["valid"].mean(0).tolist(), "valid_std": r["valid"].std(0).tolist(),
-                             "test_mean": r["test"].mean(0).tolist(), "at_time": r["at_time"].tolist(),
-                             "seconds": r["seconds"]} for name, r in found.items()}
-            for dataset, found in results.items()
-        }  # fmt: skip
-        options.json.write_text(json.dumps(summary))
+        options.json.write_text(json.dumps({dataset: summary(found) for dataset, found in results.items()}))
 
 
 if __name__ == "__main__":

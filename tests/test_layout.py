@@ -16,6 +16,7 @@ TESTS_OF_MORE_THAN_ONE_MODULE = {
     "algorithms/test_behaviour.py",
     "algorithms/test_contract.py",
     "benchmarks/test_bench_foundation.py",
+    "benchmarks/test_nats.py",
     "errors/test_messages.py",
     "examples/test_examples.py",
     "integration/test_torch.py",
