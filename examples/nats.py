@@ -52,7 +52,8 @@ def main() -> None:
     for child, feedback in loop:
         feedback({"accuracy": evaluate(child)})
 
-    shown = Table("trial", "validation %", "rank of validation", "network", title=f"{table.name}: the five best")
+    shown = Table("trial", "validation %", "rank of validation", title=f"{table.name}: the five best")
+    shown.add_column("network", overflow="fold")
     for trial in loop.study.top(5):
         arch = trial.child().arch
         rank = table.rank(arch, split="valid", epochs=options.epochs)

@@ -18,6 +18,7 @@ SMALLEST = {
     "existing_code_before.py": ["--epochs", "1", "--width", "4"],
     "existing_code.py": ["--epochs", "1", "--trials", "2"],
     "nats.py": ["--trials", "3"],
+    "fcnet.py": ["--trials", "3"],
     "fashion_mnist.py": ["--trials", "3", "--epochs", "1", "--runs", "1", "--train-size", "200"],
 }
 

