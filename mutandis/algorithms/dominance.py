@@ -95,3 +95,12 @@ def crowding_distance(rewards: Sequence[Rewards]) -> list[float]:
         for before, i, after in zip(ordered, ordered[1:], ordered[2:], strict=False):
             distances[i] += (rewards[after][m] - rewards[before][m]) / span
     return distances
+
+
+def standing(rewards: Sequence[Rewards]) -> list[tuple[int, float]]:
+    """Returns the front and the negated crowding distance of each point: the smaller the better."""
+    made = [(0, 0.0)] * len(rewards)
+    for rank, front in enumerate(non_dominated_fronts(rewards)):
+        for i, distance in zip(front, crowding_distance([rewards[i] for i in front]), strict=True):
+            made[i] = (rank, -distance)
+    return made

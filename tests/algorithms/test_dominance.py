@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutandis.algorithms.dominance import crowding_distance, dominates, non_dominated_fronts, undominated
+from mutandis.algorithms.dominance import crowding_distance, dominates, non_dominated_fronts, standing, undominated
 
 INF = math.inf
 POINTS = [(1, 5), (2, 4), (4, 2), (5, 1), (2, 2), (1, 1), (3, 3)]
@@ -69,3 +69,7 @@ def test_an_objective_without_a_finite_range_adds_nothing(points, expected):
 )
 def test_one_result_dominates_another_where_it_is_nowhere_worse_and_somewhere_better(a, b, answer):
     assert dominates(a, b) is answer
+
+
+def test_a_standing_is_the_front_and_then_the_loneliness():
+    assert standing([(0, 10), (1, 9), (10, 0), (0, 0)]) == [(0, -INF), (0, -2.0), (0, -INF), (1, -INF)]

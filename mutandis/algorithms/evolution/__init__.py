@@ -18,7 +18,7 @@ from mutandis.algorithms.evolution.mutators import Local as Local
 from mutandis.algorithms.evolution.mutators import Mutator as Mutator
 from mutandis.algorithms.evolution.mutators import Swap as Swap
 from mutandis.algorithms.evolution.mutators import Uniform as Uniform
-from mutandis.algorithms.evolution.nsga import NSGA2 as NSGA2
+from mutandis.algorithms.evolution.nsga2 import NSGA2 as NSGA2
 from mutandis.algorithms.evolution.operations import Operation as Operation
 from mutandis.algorithms.evolution.population import Context as Context
 from mutandis.algorithms.evolution.population import Individual as Individual

@@ -9,7 +9,8 @@ import pytest
 
 import mutandis as mu
 from mutandis.algorithms.evolution import NSGA2, Individual, Local
-from mutandis.algorithms.evolution.nsga import survivors
+from mutandis.algorithms.evolution.generations import distinct
+from mutandis.algorithms.evolution.nsga2 import _Crowding
 from mutandis.errors import SettingError
 from mutandis.hyper import Feedback
 
@@ -21,6 +22,10 @@ def individuals(rewards, equal=()):
     for a, b in equal:
         dnas[b] = dnas[a]
     return [Individual(dna, r, born) for born, (dna, r) in enumerate(zip(dnas, rewards, strict=True))]
+
+
+def survivors(population, size):
+    return _Crowding(size).select(distinct(population))
 
 
 def test_whole_fronts_survive_and_the_loneliest_of_the_last():
@@ -73,28 +78,6 @@ def test_it_covers_the_front(seed):
     chance = hypervolume(searched(mu.algorithms.Random(), seed, 40 * 20))
     assert found >= 0.95 * exact
     assert found > chance
-
-
-def test_children_come_only_after_a_whole_population_has_results():
-    search = NSGA2(population_size=4, crossover_probability=0.0, mutation=Local(0.1)).start(SPACE, seed=0)
-    first = [search.propose() for _ in range(6)]
-    for proposal in first[:3]:
-        search.feedback(Feedback(proposal.id, proposal.dna, None, None, (1.0,)))
-    assert search.state_dict()["parents"] == []
-    search.feedback(Feedback(first[3].id, first[3].dna))  # A failure is nobody's parent.
-    assert search.state_dict()["parents"] == []
-    search.feedback(Feedback(first[4].id, first[4].dna, None, None, (1.0,)))
-    assert len(search.state_dict()["parents"]) == 4
-
-
-def test_a_mutated_child_without_crossover_differs_from_a_parent_in_one_decision():
-    search = NSGA2(population_size=3, crossover_probability=0.0).start(SPACE, seed=0)
-    parents = [search.propose() for _ in range(3)]
-    for proposal in parents:
-        search.feedback(Feedback(proposal.id, proposal.dna, None, None, (1.0,)))
-    child = search.propose().dna
-    differences = [sum(a != b for a, b in zip(child.values, p.dna.values, strict=True)) for p in parents]
-    assert min(differences) == 1
 
 
 def test_the_tournament_prefers_the_better_front():
