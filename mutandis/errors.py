@@ -114,6 +114,10 @@ class SpaceError(MutandisError, ValueError):
     """A program does not describe a search space, or not this one."""
 
 
+class LoweringError(MutandisError, ValueError):
+    """A program, or a part of it, cannot share weights."""
+
+
 class UndecidedError(MutandisError, TypeError):
     """An undecided value was used as if it were decided."""
 
@@ -140,6 +144,10 @@ class SpaceExhausted(MutandisError, RuntimeError):
 
 class FeedbackError(MutandisError, RuntimeError):
     """A trial was answered wrongly: twice, or without what the search needs."""
+
+
+class ExecutorError(MutandisError, RuntimeError):
+    """Jobs cannot be sent to where they shall run."""
 
 
 class StorageError(MutandisError, OSError):
