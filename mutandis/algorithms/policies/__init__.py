@@ -1,0 +1,1 @@
+"""Reinforcement learning: policies over steps that learn from the rewards of whole DNAs."""
