@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import math
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mutandis.algorithms.schedulers import Directive
 from mutandis.errors import FeedbackError
 from mutandis.flows.studies.objectives import Objective, as_number, is_valid, read_rewards
-from mutandis.flows.studies.trial import COMPLETED, FAILED, RUNNING, SKIPPED, STOPPED, Trial
+from mutandis.flows.studies.trial import ABANDONED, FAILED, RUNNING, SKIPPED, Trial
+from mutandis.flows.turns import Turn
 from mutandis.hyper import DNA
 
 
 class TrialFeedback:
-    """The answer to one trial: call it with a reward or a dict of metrics, or `skip` it.
-
-    Attributes:
-        trial: The record of the trial, as it stands.
-    """
+    """The answer to one trial: call it with a reward or a dict of metrics, or `skip` it."""
 
     __slots__ = (
-        "__weakref__", "_checkpoint", "_curve", "_finish", "_objectives", "_started", "_stop", "_stopped", "trial",
+        "__weakref__", "_curve", "_finish", "_objectives", "_started", "_stop", "_told", "_trial", "_turn",
     )  # fmt: skip
 
     def __init__(
@@ -35,33 +31,63 @@ class TrialFeedback:
         objectives: tuple[Objective, ...],
         finish: Callable[[Trial], None],
         stop: Callable[[Trial], bool] | None = None,
+        turn: Turn | None = None,
     ) -> None:
-        self.trial = trial
+        if turn is None:
+            turn = Turn(trial.dna)
+            turn.begin(trial.id, objectives, None)
+        self._trial = trial
+        self._turn = turn
         self._objectives = objectives
         self._finish = finish
         self._stop = stop
-        self._stopped = False
-        self._curve: list[tuple[int, Mapping[str, float]]] = []
+        self._told: Directive | None = None
+        self._curve: list[tuple[float, Mapping[str, float]]] = []
         self._started = time.perf_counter()
-        self._checkpoint: Path | None = None
+
+    @property
+    def trial(self) -> Trial:
+        """The record of the trial, as it stands."""
+        if len(self._trial.curve) != len(self._curve):
+            self._trial = replace(self._trial, curve=tuple(self._curve))
+        return self._trial
 
     @property
     def dna(self) -> DNA:
         """The decisions of the trial."""
-        return self.trial.dna
+        return self._trial.dna
+
+    @property
+    def fidelity(self) -> float | None:
+        """How long the trial shall have been trained in all when it is answered, in steps; None where it is up to you.
+
+        The algorithm or the scheduler asks for it. What was trained before, in the state that it inherits, is part of
+        it. Where no report comes so far, the answer counts as the result at this length.
+        """
+        return self._turn.fidelity
 
     @property
     def is_answered(self) -> bool:
         """Whether the trial has ended."""
-        return self.trial.state != RUNNING
+        return self._trial.state != RUNNING
 
     @property
     def checkpoint(self) -> Path:
-        """A directory of this trial alone, made when it is first asked for and gone with the feedback."""
-        if self._checkpoint is None:
-            self._checkpoint = Path(tempfile.mkdtemp(prefix=f"mutandis-trial-{self.trial.id}-"))
-            weakref.finalize(self, shutil.rmtree, self._checkpoint, ignore_errors=True)
-        return self._checkpoint
+        """A directory of this trial alone, made when it is first asked for.
+
+        It is gone with the feedback, unless another trial may go on from this one: then with the study, or when that
+        trial has ended.
+        """
+        assert self._turn.checkpoint is not None  # Every turn has begun.
+        return self._turn.checkpoint.path
+
+    @property
+    def inherited(self) -> Path | None:
+        """The checkpoint of the trial that this one goes on from, to read; None where it starts afresh.
+
+        It is None too where that trial never asked for its checkpoint; `trial.parent` is its number in any case.
+        """
+        return None if self._turn.inherited is None else self._turn.inherited.made
 
     def __call__(self, reward: Any, *, metrics: Mapping[str, Any] | None = None) -> None:
         """Answers the trial.
@@ -79,31 +105,44 @@ class TrialFeedback:
         if metrics:
             measured = {**(measured or {}), **{name: as_number(name, value) for name, value in metrics.items()}}
         if is_valid(rewards):
-            self._end(STOPPED if self._stopped else COMPLETED, rewards=rewards, metrics=measured)
+            signed = tuple(o.sign * reward for o, reward in zip(self._objectives, rewards, strict=True))
+            state, fidelity = self._turn.answer(self._told, signed)
+            self._end(state, rewards=rewards, metrics=measured, fidelity=fidelity)
         else:
             shown = ", ".join(map(str, rewards))
             self._end(FAILED, metrics=measured, reason=f"the reward is not a finite number: {shown}")
 
-    def report(self, metrics: Mapping[str, Any], *, step: int) -> None:
+    def report(self, metrics: Mapping[str, Any], *, step: float) -> None:
         """Records metrics on the way: a point of the learning curve.
 
         Args:
-            metrics: Names and numbers; any of them, also objectives.
-            step: Where on the curve, such as the epoch.
+            metrics: Names and numbers; any of them, also objectives. A scheduler hears of a step when the reports of
+                that step hold every objective.
+            step: Where on the curve: how much is done, such as 1 after the first epoch. A trial that goes on from
+                another counts on from there.
 
         Raises:
             FeedbackError: the trial was answered before, or something is no number.
         """
         self._need_running()
         point = {str(name): as_number(str(name), value) for name, value in metrics.items()}
-        self._curve.append((int(step), point))
-        self.trial = replace(self.trial, curve=tuple(self._curve))
+        place = _as_step(step)
+        self._curve.append((place, point))
+        self._turn.report(place, point)
 
     def should_stop(self) -> bool:
-        """Returns whether the trial should end early: what `stop=` of `mu.sample` says of its curve."""
-        if self._stop is not None and not self._stopped and self._stop(self.trial):
-            self._stopped = True
-        return self._stopped
+        """Returns whether the trial should end now: answer it then with what it has reached.
+
+        Either the scheduler says so, to stop or complete it for good or to pause it, or `stop=` of `mu.sample` does.
+        What it once said holds. A trial that was told to pause, or whose last report would have it paused, is
+        recorded as paused when it is answered; one that was never told to stop, as completed.
+        """
+        if self._told is None:
+            if self._turn.directive is not Directive.CONTINUE:
+                self._told = self._turn.directive
+            elif self._stop is not None and self._stop(self.trial):
+                self._told = Directive.STOP
+        return self._told is not None
 
     def skip(self, reason: str = "") -> None:
         """Ends the trial without a reward: it counts as a trial, and the algorithm learns nothing from it.
@@ -123,6 +162,15 @@ class TrialFeedback:
         self._need_running()
         self._end(FAILED, reason=reason)
 
+    def abandon(self) -> None:
+        """Ends a trial that nobody answered: it counts as a trial, and the algorithm learns nothing from it.
+
+        Raises:
+            FeedbackError: the trial was answered before.
+        """
+        self._need_running()
+        self._end(ABANDONED)
+
     @contextmanager
     def ignore(self, *kinds: type[BaseException]) -> Iterator[None]:
         """Skips the trial where the body raises one of these, and goes on with the loop.
@@ -140,8 +188,8 @@ class TrialFeedback:
         if self.is_answered:
             raise FeedbackError(
                 "cannot answer a trial twice",
-                at=f"trial {self.trial.id}",
-                got=self.trial.state,
+                at=f"trial {self._trial.id}",
+                got=self._trial.state,
                 expected="one feedback(...) or feedback.skip(...) per trial",
                 fix="remove the second answer; intermediate results go to feedback.report({...}, step=...)",
             )
@@ -149,7 +197,21 @@ class TrialFeedback:
     def _end(self, state: str, **changes: Any) -> None:
         seconds = time.perf_counter() - self._started
         record = self.trial
-        self.trial = Trial(
-            record.id, record.dna, state, curve=record.curve, seconds=seconds, space=record.space, **changes
-        )
-        self._finish(self.trial)
+        self._trial = Trial(
+            record.id, record.dna, state, curve=record.curve, seconds=seconds, space=record.space,
+            parent=record.parent, **changes,
+        )  # fmt: skip
+        self._finish(self._trial)
+
+
+def _as_step(step: Any) -> float:
+    """Returns a step as an int where it is whole, else as a float.
+
+    Raises:
+        FeedbackError: it is no finite number.
+    """
+    number = as_number("step", step)
+    if not math.isfinite(number):
+        raise FeedbackError("cannot use a step", at="step", got=step, expected="a finite number",
+                            fix="count what is done, such as the epochs")  # fmt: skip
+    return int(number) if number.is_integer() else number

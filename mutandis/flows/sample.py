@@ -6,22 +6,19 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 from mutandis.algorithms import Algorithm, Search
+from mutandis.algorithms.schedulers import Pacing, Scheduler
 from mutandis.errors import MutandisWarning, SettingError, SpaceError, SpaceExhausted
+from mutandis.flows.engine import Engine, resumed
 from mutandis.flows.escape import escaped
 from mutandis.flows.feedback import TrialFeedback
 from mutandis.flows.studies import Study, Trial
 from mutandis.flows.studies.objectives import parse_objectives
-from mutandis.flows.studies.study import is_finished
-from mutandis.flows.studies.trial import ABANDONED, RUNNING, SKIPPED
-from mutandis.hyper import Feedback, Point, Proposal, SearchSpace, space, trace
+from mutandis.hyper import Point, SearchSpace, space, trace
 from mutandis.progress import Bar
-
-_REFUSALS = 1000
 
 
 def sample(
@@ -35,6 +32,7 @@ def sample(
     seed: int = 0,
     timeout: float | None = None,
     stop: Callable[[Trial], bool] | None = None,
+    scheduler: Scheduler | None = None,
     progress: bool | None = None,
 ) -> Sampling:
     """Searches a program: yields children and the way to answer each.
@@ -46,11 +44,24 @@ def sample(
     body that answers nothing marks its trial abandoned, and warns. Used as a context manager (`with mu.sample(...)
     as loop: for child, feedback in loop`) the record also says which exception it was.
 
+    With a scheduler, trials that look bad are cut short, and paused ones come again from the iterator, each time as a
+    new trial with the same DNA, a child built anew, and the checkpoint of the trial that it goes on from:
+
+        for child, feedback in mu.sample(program, algorithm, scheduler=mu.algorithms.schedulers.ASHA(1, 81)):
+            done = child.load(feedback.inherited / "weights") if feedback.inherited else 0
+            for epoch in range(done + 1, 82):
+                feedback.report({"reward": child.train_an_epoch()}, step=epoch)
+                if feedback.should_stop():
+                    break
+            child.save(feedback.checkpoint / "weights")
+            feedback(child.accuracy())
+
     Args:
         program: What holds hyper values: a symbolic object, a list, tuple or dict, a hyper value; or a `SearchSpace`;
             or a function without arguments that makes decisions as it runs (its child is a callable).
         algorithm: Settings of the search.
-        trials: How many trials the study shall have in all; by default until the algorithm has nothing left.
+        trials: How many trials the study shall have in all, those that go on after a pause included; by default until
+            algorithm and scheduler have nothing left.
         where: Which decisions are made here: a predicate of the point, or the path of a part of the program. The
             children stay abstract in the others, so that loops nest.
         study: Where the trials are recorded; a new `Study` by default. The algorithm and seed that made its trials
@@ -59,6 +70,8 @@ def sample(
         seed: Seed of the run; the same seed gives the same decisions.
         timeout: After how many seconds no further trial begins.
         stop: Says from the record of a running trial whether it should end early; asked by `feedback.should_stop()`.
+        scheduler: Says how long trials go on, from what `feedback.report` says of every objective; asked by
+            `feedback.should_stop()` too.
         progress: Whether to show a progress bar; by default on a terminal.
 
     Returns:
@@ -86,8 +99,16 @@ def sample(
             expected="a mu.Study(); this release keeps studies in memory only",
             fix="pass study=mu.Study() and write study.rows() where you need it",
         )
+    if scheduler is not None and not isinstance(scheduler, Scheduler):
+        raise SettingError(
+            "cannot schedule trials",
+            at="scheduler",
+            got=scheduler,
+            expected="an instance of a mu.algorithms.schedulers class",
+            fix=f"write {scheduler.__name__}(...)" if isinstance(scheduler, type) else "use schedulers.Median()",
+        )
     return Sampling(_as_space(program, where), algorithm, trials, study or Study(), parse_objectives(objectives), seed,
-                    timeout, stop, progress)  # fmt: skip
+                    timeout, stop, scheduler, progress)  # fmt: skip
 
 
 def _need_amount(name: str, value: Any, kinds: Any) -> None:
@@ -125,67 +146,17 @@ def _as_space(program: Any, where: Callable[[Point], bool] | str | None) -> Sear
 class _Run:
     """What answers need of a running search. It knows no iterator, so that a loop's iterator dies with the loop."""
 
-    def __init__(self, study: Study, search: Search, trials: int | None, progress: bool | None) -> None:
-        self.study = study
-        self.search = search
-        self.ids: dict[int, int] = {}
+    def __init__(self, engine: Engine, trials: int | None, progress: bool | None) -> None:
+        self.engine = engine
         self.bar = Bar(trials, show=progress)
 
     def finish(self, trial: Trial) -> None:
-        """Records a trial that has ended and tells the algorithm, unless there is nothing to learn."""
-        self.study.finish(trial)
-        _tell(self.search, self.study, trial, self.ids.pop(trial.id, None))
-        best = self.study.best
+        """Records a trial that has ended, lets the search learn from it, and shows the best so far."""
+        self.engine.finish(trial)
+        study = self.engine.study
+        best = study.best
         text = "" if best is None or best.reward is None else f"best {best.reward:.6g} (trial {best.id})"
-        self.bar.update(len(self.study), text)
-
-
-def _tell(search: Search, study: Study, trial: Trial, number: int | None) -> None:
-    """Tells a search of a trial that has ended, unless there is nothing to learn."""
-    if trial.state not in (RUNNING, SKIPPED, ABANDONED):
-        rewards = study.signed(trial) if is_finished(trial) else None
-        search.feedback(Feedback(number, trial.dna, trial.metrics, None, rewards))
-
-
-def _propose(search: Search, space: SearchSpace) -> Proposal:
-    for _ in range(_REFUSALS):
-        proposal = search.propose()
-        if space.allows(proposal.dna):
-            return proposal
-        search.feedback(Feedback(proposal.id, proposal.dna))
-    raise SpaceError(
-        "cannot sample: the predicates of the space refuse everything",
-        at="require",
-        got=f"{_REFUSALS} refusals in a row",
-        expected="a DNA that they allow",
-        fix="loosen the predicate, or build the constraint into the space with conditional candidates",
-    )
-
-
-def _resumed(start: Callable[[], Search], space: SearchSpace, study: Study) -> Search:
-    """Returns a search that has been through the trials of a study: replayed while it proposes the same, else told."""
-    search = start()
-    own = _replay(search, space, study, study.trials)
-    if own < len(study):
-        search = start()
-        _replay(search, space, study, study.trials[:own])
-        for trial in study.trials[own:]:
-            if is_finished(trial):
-                _tell(search, study, trial, None)
-    return search
-
-
-def _replay(search: Search, space: SearchSpace, study: Study, trials: Sequence[Trial]) -> int:
-    """Runs a search over trials while it proposes their decisions; returns how many those are."""
-    for count, trial in enumerate(trials):
-        try:
-            proposal = _propose(search, space)
-        except (SpaceExhausted, SpaceError):
-            return count
-        if proposal.dna != trial.dna:
-            return count
-        _tell(search, study, trial, proposal.id)
-    return len(trials)
+        self.bar.update(len(study), text)
 
 
 class Sampling:
@@ -197,13 +168,19 @@ class Sampling:
     """
 
     def __init__(self, space: SearchSpace, algorithm: Algorithm, trials: int | None, study: Study, objectives: Any,
-                 seed: int, timeout: float | None, stop: Any, progress: bool | None) -> None:  # fmt: skip
+                 seed: int, timeout: float | None, stop: Any, scheduler: Scheduler | None,
+                 progress: bool | None) -> None:  # fmt: skip
         self.space = space
         self.study = study
         study.open(space, objectives)
         bare = space.bare()
-        search = _resumed(lambda: algorithm.start(bare, seed=seed, num_objectives=len(objectives)), space, study)
-        self._run = _Run(study, search, trials, progress)
+
+        def start() -> tuple[Search, Pacing | None]:
+            search = algorithm.start(bare, seed=seed, num_objectives=len(objectives))
+            pacing = None if scheduler is None else scheduler.start(seed=seed, num_objectives=len(objectives))
+            return search, pacing
+
+        self._run = _Run(resumed(start, space, study), trials, progress)
         self._total = trials
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._stop = stop
@@ -216,7 +193,7 @@ class Sampling:
         """Returns the next child and the way to answer it.
 
         Raises:
-            StopIteration: enough trials were made, the time is over, or the algorithm has nothing left.
+            StopIteration: enough trials were made, the time is over, or algorithm and scheduler have nothing left.
             SpaceError: the predicates of the space refuse everything.
             Exception: what a class of the program raised; the trial is marked failed, and the loop may go on.
         """
@@ -226,15 +203,15 @@ class Sampling:
             self._run.bar.close()
             raise StopIteration
         try:
-            proposal = _propose(self._run.search, self.space)
+            turn = self._run.engine.next_turn()
         except SpaceExhausted:
             self._run.bar.close()
             raise StopIteration from None
-        trial = self.study.add(proposal.dna)
-        self._run.ids[trial.id] = proposal.id
-        feedback = TrialFeedback(trial, self.study.objectives, self._run.finish, self._stop)
+        trial = self.study.add(turn.dna, parent=turn.parent)
+        self._run.engine.begin(trial.id, turn)
+        feedback = TrialFeedback(trial, self.study.objectives, self._run.finish, self._stop, turn)
         try:
-            child = self.space.materialize(proposal.dna)
+            child = self.space.materialize(turn.dna)
         except Exception as error:
             feedback.fail(f"{type(error).__name__}: {error}")
             error.add_note(f"while building the child of trial {trial.id}: {trial.dna}")
@@ -255,11 +232,10 @@ class Sampling:
         )
 
     def _end_unanswered(self, feedback: TrialFeedback, failure: str | None) -> None:
-        if failure is not None:
+        if failure is None:
+            feedback.abandon()
+        else:
             feedback.fail(failure)
-            return
-        feedback.trial = replace(feedback.trial, state=ABANDONED)
-        self._run.finish(feedback.trial)
 
     def close(self, failure: str | None = None) -> None:
         """Ends the search; a trial that was not answered is failed for a reason, or else abandoned."""

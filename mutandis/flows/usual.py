@@ -8,12 +8,14 @@ space, whatever part of it was being searched.
 from __future__ import annotations
 
 import abc
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mutandis.algorithms import Algorithm, settings
-from mutandis.algorithms.base import need_int
+from mutandis.algorithms.base import need_instance, need_int
+from mutandis.algorithms.schedulers import Scheduler
 from mutandis.errors import MutandisWarning, SettingError
 from mutandis.flows.feedback import TrialFeedback
 from mutandis.flows.sample import sample
@@ -22,7 +24,7 @@ from mutandis.flows.studies.objectives import parse_objectives
 from mutandis.flows.studies.study import is_finished
 from mutandis.hyper import Point, SearchSpace, space
 
-Task = Callable[[Any], float | Mapping[str, Any]]
+Task = Callable[..., float | Mapping[str, Any]]
 Where = Callable[[Point], bool] | str
 
 
@@ -43,8 +45,9 @@ class Flow(abc.ABC):
 
         Args:
             program: What holds hyper values, or its space.
-            task: A function of a child that returns a reward or a dict of metrics. A child for which it raises is a
-                failed trial; a warning says so, and the run goes on.
+            task: A function of a child that returns a reward or a dict of metrics; where it takes two arguments, of
+                the child and its feedback, for reports on the way. A child for which it raises is a failed trial; a
+                warning says so, and the run goes on.
             budget: Number of trials.
             objectives: Metrics that count; larger is better, or smaller with a minus in front.
             seed: Seed of the run.
@@ -71,6 +74,7 @@ class _Recorder:
         self.task = task
         self.study = study
         self.objectives = objectives
+        self.takes_feedback = _takes_two(task)
         study.open(whole, parse_objectives(objectives))
 
     def evaluate(self, child: Any, trial: Trial | None = None) -> Trial:
@@ -84,7 +88,7 @@ class _Recorder:
     def answer(self, child: Any, feedback: TrialFeedback) -> None:
         """Runs the task on a child and gives its answer; an exception fails the trial alone."""
         try:
-            result = self.task(child)
+            result = self.task(child, feedback) if self.takes_feedback else self.task(child)
         except Exception as error:
             feedback.fail(f"{type(error).__name__}: {error}")
             warnings.warn(
@@ -96,6 +100,16 @@ class _Recorder:
     def searching(self, program: Any, algorithm: Algorithm, **arguments: Any) -> Iterator[tuple[Any, TrialFeedback]]:
         """Returns a loop over a part of the space, with a study of its own."""
         return sample(program, algorithm, study=Study(), objectives=self.objectives, progress=False, **arguments)
+
+
+def _takes_two(task: Task) -> bool:
+    """Returns whether a task needs two arguments: the child and its feedback."""
+    try:
+        parameters = inspect.signature(task).parameters.values()
+    except (TypeError, ValueError):  # Some functions written in C have no signature.
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters) == 2
 
 
 def _completed(child: Any) -> Any:
@@ -119,16 +133,34 @@ class Joint(Flow):
 
     Args:
         algorithm: Searches the whole space; told of the finished trials of the study it continues.
+        scheduler: Says how long trials go on; the task then takes the child and its feedback, and heeds
+            `feedback.fidelity` or `feedback.should_stop()`. Trials that go on after a pause count in the budget.
+
+    Raises:
+        SettingError: the scheduler is none.
     """
 
     algorithm: Algorithm
+    scheduler: Scheduler | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheduler is not None:
+            need_instance("Joint.scheduler", self.scheduler, Scheduler, "schedulers.Median()")
 
     def trials(self, program: Any, recorder: _Recorder, *, budget: int, seed: int) -> Iterator[Trial]:
         """Yields one trial per proposal."""
+        if self.scheduler is not None and not recorder.takes_feedback:
+            raise SettingError(
+                "cannot schedule trials that report nothing",
+                at="task",
+                got=recorder.task,
+                expected="a function of the child and its feedback",
+                fix="write task(child, feedback), and call feedback.report({...}, step=...) in it",
+            )
         study = recorder.study
         loop = sample(
             recorder.whole, self.algorithm, trials=len(study) + budget, study=study, objectives=recorder.objectives,
-            seed=seed, progress=False,
+            seed=seed, scheduler=self.scheduler, progress=False,
         )  # fmt: skip
         with loop:
             for child, feedback in loop:

@@ -10,7 +10,10 @@ import torch
 
 import mutandis as mu
 from mutandis.algorithms import Random
+from mutandis.algorithms.schedulers import ASHA, Patience
 from mutandis.errors import FeedbackError
+from mutandis.flows import Trial, TrialFeedback
+from mutandis.flows.studies.objectives import parse_objectives
 
 
 @pytest.fixture
@@ -218,6 +221,90 @@ def test_a_trial_that_goes_on_after_all_is_completed_where_no_rule_spoke():
     assert not feedback.should_stop()
     feedback(1)
     assert feedback.trial.state == "completed"
+
+
+def test_what_should_stop_once_said_holds():
+    loop = mu.sample(mu.boolv(), Random(), trials=1, scheduler=ASHA(1, 4, 2))
+    _, feedback = next(loop)
+    feedback.report({"reward": 1}, step=1)
+    assert feedback.should_stop()
+    feedback.report({"reward": 1}, step=2.5)
+    assert feedback.should_stop()
+    feedback(1)
+    assert (feedback.trial.state, feedback.trial.fidelity) == ("paused", 2.5)
+
+
+def test_the_rule_and_the_scheduler_are_both_asked():
+    loop = mu.sample(mu.boolv(), Random(), trials=2, scheduler=ASHA(2, 8, 2), stop=lambda trial: len(trial.curve) == 1)
+    states = []
+    for (_, feedback), step in zip(loop, (1, 2)):
+        feedback.report({"reward": 1}, step=step)
+        assert feedback.should_stop()
+        feedback(1)
+        states.append(feedback.trial.state)
+    assert states == ["stopped", "paused"]
+
+
+def test_a_trial_that_is_told_to_complete_is_completed():
+    loop = mu.sample(mu.boolv(), Random(), trials=1, scheduler=Patience(2))
+    _, feedback = next(loop)
+    for step in range(3):
+        assert not feedback.should_stop()
+        feedback.report({"reward": 1}, step=step)
+    assert feedback.should_stop()
+    feedback(1)
+    assert (feedback.trial.state, feedback.trial.fidelity) == ("completed", None)
+
+
+def test_a_scheduler_hears_of_losses_as_rewards():
+    loop = mu.sample(mu.boolv(), Random(), objectives="-loss", scheduler=ASHA(1, 2, 2), trials=3)
+    for loss, (_, feedback) in zip((1.0, 3.0, 2.0), loop):
+        feedback(loss)
+    assert [trial.parent for trial in loop.study.trials] == [None, None, 0]
+
+
+@pytest.mark.parametrize("end", [lambda f: f.skip("x"), lambda f: f.fail("x"), lambda f: f(float("nan"))])
+def test_a_pause_that_ends_without_a_reward_is_no_pause(end):
+    loop = mu.sample(mu.boolv(), Random(), trials=3, scheduler=ASHA(1, 4, 2))
+    for number, (_, feedback) in enumerate(loop):
+        feedback.report({"reward": -number}, step=1)
+        assert feedback.should_stop()
+        end(feedback) if number == 0 else feedback(1)
+    assert loop.study.trials[0].state in ("skipped", "failed")
+    assert loop.study.trials[0].fidelity is None
+    assert [trial.parent for trial in loop.study.trials] == [None, None, None]
+
+
+def test_abandoning_ends_a_trial_without_a_reward(feedback):
+    feedback.abandon()
+    assert (feedback.trial.state, feedback.trial.rewards) == ("abandoned", None)
+
+
+def test_a_whole_step_is_an_int_and_a_part_of_one_stays(feedback):
+    for step in (1.0, np.int64(2), torch.tensor(3), 4.5):
+        feedback.report({"loss": 1}, step=step)
+    assert [repr(step) for step, _ in feedback.trial.curve] == ["1", "2", "3", "4.5"]
+
+
+@pytest.mark.parametrize("step", [float("nan"), float("inf")])
+def test_a_step_that_is_not_finite_is_refused(feedback, step):
+    with pytest.raises(FeedbackError) as error:
+        feedback.report({"loss": 1}, step=step)
+    assert str(error.value) == (
+        "cannot use a step\n"
+        "  at:       step\n"
+        f"  got:      {step} (float)\n"
+        "  expected: a finite number\n"
+        "  fix:      count what is done, such as the epochs"
+    )
+    assert feedback.trial.curve == ()
+
+
+def test_a_trial_alone_plans_and_inherits_nothing():
+    space = mu.space(mu.boolv())
+    feedback = TrialFeedback(Trial(0, space.default(), space=space), parse_objectives("reward"), lambda trial: None)
+    assert (feedback.fidelity, feedback.inherited, feedback.should_stop()) == (None, None, False)
+    assert feedback.checkpoint.is_dir()
 
 
 # Checkpoints.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import mutandis as mu
-from mutandis.algorithms import Grid, HillClimb, Random, RegularizedEvolution
+from mutandis.algorithms import Grid, HillClimb, Random, RegularizedEvolution, schedulers
 from mutandis.errors import MutandisWarning, SettingError, SpaceError
 from mutandis.flows import Joint, Nested, Phased, Sequential
 
@@ -173,3 +173,51 @@ def test_an_impossible_budget_is_refused(budget):
 def test_impossible_settings_are_refused(make):
     with pytest.raises(SettingError):
         make()
+
+
+# Schedulers.
+
+
+def learning(child, feedback):
+    done = feedback.trial.fidelity or 0
+    for step in range(done + 1, 10):
+        feedback.report({"reward": cost(child) - 1 / step}, step=step)
+        if feedback.should_stop():
+            break
+    return cost(child) - 1 / step
+
+
+def test_a_joint_flow_takes_a_scheduler():
+    study, trials = run(Joint(Random(), schedulers.ASHA(1, 9)), 60, task=learning)
+    assert len(trials) == 60
+    assert {trial.fidelity for trial in trials} == {1, 3, 9}
+    assert study.best.fidelity == 9
+
+
+def test_a_phase_takes_a_scheduler():
+    flow = Phased(((Joint(Random(), schedulers.Median(2)), 1), (Joint(HillClimb()), 1)))
+    study, _ = run(flow, 40, task=learning)
+    assert study.counts()["stopped"] > 3
+    assert all(trial.state == "completed" for trial in study.trials[20:])
+
+
+def test_without_a_scheduler_a_task_may_report_all_the_same():
+    _, trials = run(Sequential(((is_hardware, Grid()), (None, Random()))), 10, task=learning)
+    assert {len(trial.curve) for trial in trials} == {9}
+
+
+def test_a_scheduler_needs_a_task_that_reports():
+    with pytest.raises(SettingError) as error:
+        run(Joint(Random(), schedulers.Median()), 10, task=len)
+    assert str(error.value) == (
+        "cannot schedule trials that report nothing\n"
+        "  at:       task\n"
+        "  got:      <built-in function len> (builtin_function_or_method)\n"
+        "  expected: a function of the child and its feedback\n"
+        "  fix:      write task(child, feedback), and call feedback.report({...}, step=...) in it"
+    )
+
+
+def test_what_is_no_scheduler_is_refused():
+    with pytest.raises(SettingError, match=r"write Median\(...\), not the class"):
+        Joint(Random(), schedulers.Median)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
 from mutandis.algorithms.dominance import undominated
 from mutandis.errors import MissingDependency, SettingError, SpaceError
+from mutandis.flows.studies.checkpoints import Checkpoint
 from mutandis.flows.studies.objectives import Objective
-from mutandis.flows.studies.trial import COMPLETED, STOPPED, Trial
+from mutandis.flows.studies.trial import COMPLETED, PAUSED, STOPPED, Trial
 from mutandis.hyper import DNA, SearchSpace
 
 
@@ -21,6 +23,11 @@ class Study:
 
     Args:
         name: How reports call it.
+
+    Attributes:
+        checkpoints: Directories, by the id of their trial, that a later trial may go on from: those of paused trials,
+            and of all trials whose algorithm said how long they should be trained. They go when a paused trial goes
+            on, or with the study.
     """
 
     def __init__(self, name: str = "study") -> None:
@@ -30,6 +37,7 @@ class Study:
         self.name = name
         self.objectives: tuple[Objective, ...] = ()
         self.space: SearchSpace | None = None
+        self.checkpoints: dict[int, Checkpoint] = {}
         self._trials: list[Trial] = []
         self._best: Trial | None = None
 
@@ -59,9 +67,9 @@ class Study:
                 )
         self.space, self.objectives = space, objectives
 
-    def add(self, dna: DNA) -> Trial:
-        """Starts a trial and returns its record."""
-        trial = Trial(len(self._trials), dna, space=self.space)
+    def add(self, dna: DNA, *, parent: int | None = None) -> Trial:
+        """Starts a trial, which may go on from another one, and returns its record."""
+        trial = Trial(len(self._trials), dna, space=self.space, parent=parent)
         self._trials.append(trial)
         return trial
 
@@ -70,8 +78,11 @@ class Study:
         self._trials[trial.id] = trial
         if is_finished(trial):
             best = self._best
-            if best is None or self.signed(trial)[0] > self.signed(best)[0]:
+            if best is None or self._merit(trial) > self._merit(best):
                 self._best = trial
+
+    def _merit(self, trial: Trial) -> tuple[float, float]:
+        return comparable_fidelity(trial), self.signed(trial)[0]
 
     def signed(self, trial: Trial) -> tuple[float, ...]:
         """Returns the rewards of a trial with the sign that makes larger better."""
@@ -85,19 +96,28 @@ class Study:
 
     @property
     def best(self) -> Trial | None:
-        """The trial with the best first objective, the earliest of equals; None where none is rated."""
+        """The trial with the best first objective, the earliest of equals; None where none is rated.
+
+        Rewards are compared among the trials of the largest fidelity alone: a short training says little of a long
+        one. A trial that was completed without anybody asking for a length counts as the longest.
+        """
         return self._best
 
     @property
     def front(self) -> tuple[Trial, ...]:
-        """The rated trials (completed or stopped) that no other one dominates, by number."""
+        """The rated trials of the largest fidelity that no other one of these dominates, by number."""
         rated = [t for t in self._trials if is_finished(t)]
+        longest = max((comparable_fidelity(t) for t in rated), default=0.0)
+        rated = [t for t in rated if comparable_fidelity(t) == longest]
         return tuple(rated[i] for i in undominated([self.signed(t) for t in rated]))
 
     def top(self, n: int = 5) -> tuple[Trial, ...]:
-        """Returns the `n` best rated trials of different DNA by the first objective, best first."""
+        """Returns the `n` best rated trials of different DNA, best first.
+
+        The largest fidelity comes first, and the first objective decides among those of the same, as for `best`.
+        """
         rated = [t for t in self._trials if is_finished(t)]
-        ranked = sorted(rated, key=lambda trial: -self.signed(trial)[0])
+        ranked = sorted(rated, key=self._merit, reverse=True)
         seen: set[DNA] = set()
         found = [t for t in ranked if not (t.dna in seen or seen.add(t.dna))]  # type: ignore[func-returns-value]
         return tuple(found[:n])
@@ -120,6 +140,7 @@ class Study:
         made = []
         for trial in self._trials:
             row: dict[str, Any] = {"id": trial.id, "state": trial.state, "seconds": trial.seconds}
+            row.update({name: value for name in ("fidelity", "parent") if (value := getattr(trial, name)) is not None})
             row.update(zip((o.name for o in self.objectives), trial.rewards or (), strict=False))
             row.update(trial.metrics or {})
             row.update(trial.dna.literals())
@@ -153,4 +174,16 @@ class Study:
 
 def is_finished(trial: Trial) -> bool:
     """Returns whether an algorithm can learn from a trial."""
-    return trial.state in (COMPLETED, STOPPED) and trial.rewards is not None
+    return trial.state in (COMPLETED, STOPPED, PAUSED) and trial.rewards is not None
+
+
+def comparable_fidelity(trial: Trial) -> float:
+    """Returns how long a rated trial was trained, so that the longest are compared with each other.
+
+    Returns:
+        Its fidelity; infinity where it was trained as long as it liked, minus infinity where it was cut short at no
+        known step.
+    """
+    if trial.fidelity is not None:
+        return trial.fidelity
+    return math.inf if trial.state == COMPLETED else -math.inf

@@ -8,8 +8,8 @@ from typing import Any
 
 from mutandis.hyper import DNA, SearchSpace
 
-RUNNING, COMPLETED, FAILED, SKIPPED, ABANDONED, STOPPED = (
-    "running", "completed", "failed", "skipped", "abandoned", "stopped",
+RUNNING, COMPLETED, FAILED, SKIPPED, ABANDONED, STOPPED, PAUSED = (
+    "running", "completed", "failed", "skipped", "abandoned", "stopped", "paused",
 )  # fmt: skip
 
 
@@ -20,7 +20,8 @@ class Trial:
     Attributes:
         id: Number in the study, contiguous from 0.
         dna: The decisions.
-        state: `running`, `completed`, `failed`, `skipped`, `abandoned` or `stopped`.
+        state: `running`, `completed`, `failed`, `skipped`, `abandoned`, `stopped` (cut short for good) or `paused` (cut
+            short; where it went on, a later trial has it as its parent).
         rewards: One number per objective, as they were measured (not negated), or None.
         metrics: Everything that was measured.
         curve: Reports on the way: (step, metrics).
@@ -28,6 +29,10 @@ class Trial:
         reason: Why it was skipped or failed.
         attempt: How often it was started.
         worker: Who ran it.
+        fidelity: How long it was trained in all, in steps, where somebody else decided that: what the algorithm or the
+            scheduler asked for, or the last step where it was cut short. None for a trial that was trained as long
+            as its loop liked.
+        parent: The id of the trial that it went on from, or None.
     """
 
     id: int
@@ -35,18 +40,21 @@ class Trial:
     state: str = RUNNING
     rewards: tuple[float, ...] | None = None
     metrics: Mapping[str, float] | None = None
-    curve: tuple[tuple[int, Mapping[str, float]], ...] = ()
+    curve: tuple[tuple[float, Mapping[str, float]], ...] = ()
     seconds: float = 0.0
     reason: str | None = None
     attempt: int = 1
     worker: str = "0"
+    fidelity: float | None = None
+    parent: int | None = None
     space: SearchSpace | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         """Returns what people want to know of it on one line."""
         rewards = "" if self.rewards is None else ", reward " + ", ".join(f"{reward:.6g}" for reward in self.rewards)
         reason = f" ({self.reason})" if self.reason else ""
-        return f"trial {self.id}: {self.state}{reason}{rewards}, {self.dna}"
+        length = "" if self.fidelity is None else f" at {self.fidelity:g}"
+        return f"trial {self.id}: {self.state}{length}{reason}{rewards}, {self.dna}"
 
     @property
     def reward(self) -> float | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 
 import mutandis as mu
 from mutandis.algorithms import Grid, Random
 from mutandis.errors import MissingDependency, SettingError
+from mutandis.flows.studies.objectives import parse_objectives
 
 
 def study_of(rewards, **options):
@@ -92,6 +94,56 @@ def test_a_stopped_trial_counts_wherever_it_has_a_reward():
         feedback(1)
     study = loop.study
     assert study.best is study.front[0] is study.top()[0] is study.trials[0]
+
+
+# Fidelities.
+
+
+def study_of_lengths(*trials, objectives="reward"):
+    """Returns a study of trials that end in a state, with a fidelity and rewards."""
+    study, space = mu.Study(), mu.space(mu.intv(1, 99))
+    study.open(space, parse_objectives(objectives))
+    for number, (state, fidelity, *rewards) in enumerate(trials):
+        record = study.add(space.dna({"": number + 1}))
+        study.finish(replace(record, state=state, fidelity=fidelity, rewards=tuple(map(float, rewards))))
+    return study
+
+
+def test_the_best_is_looked_for_at_the_largest_fidelity_alone():
+    study = study_of_lengths(
+        ("paused", 1, 9), ("paused", 3, 5), ("completed", 9, 2), ("stopped", 3, 8), ("completed", 9, 3)
+    )
+    assert study.best.id == 4
+
+
+def test_the_top_lists_the_largest_fidelity_first():
+    study = study_of_lengths(
+        ("paused", 1, 9), ("paused", 3, 5), ("completed", 9, 2), ("stopped", 3, 8), ("completed", 9, 3)
+    )
+    assert ids(study.top(9)) == [4, 2, 3, 1, 0]
+
+
+def test_who_trained_as_long_as_it_liked_trained_longest():
+    study = study_of_lengths(("completed", None, 1), ("stopped", 50, 9), ("stopped", None, 7), ("completed", None, 2))
+    assert study.best.id == 3
+    assert ids(study.top(9)) == [3, 0, 1, 2]
+
+
+def test_the_front_holds_the_largest_fidelity_alone():
+    study = study_of_lengths(
+        ("paused", 1, 9, 9),
+        ("completed", 3, 1, 2),
+        ("completed", 3, 2, 1),
+        ("completed", 3, 1, 1),
+        objectives=("a", "b"),
+    )
+    assert ids(study.front) == [1, 2]
+
+
+def test_rows_have_fidelity_and_parent_where_there_are_any():
+    study = study_of_lengths(("paused", 1, 9), ("completed", None, 5))
+    study.finish(replace(study.add(study.trials[0].dna, parent=0), state="completed", rewards=(1.0,), fidelity=3))
+    assert [(row.get("fidelity"), row.get("parent")) for row in study.rows()] == [(1, None), (None, None), (3, 0)]
 
 
 def test_states_are_counted():

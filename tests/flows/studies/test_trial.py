@@ -84,4 +84,8 @@ def test_a_trial_prints_on_one_line():
     assert (
         str(Trial(3, dna, "completed", (0.93,))) == "trial 3: completed, reward 0.93, {['lr']: 0.123457, ['op']: pool}"
     )
+    assert (
+        str(Trial(3, dna, "paused", (0.5,), fidelity=3.0))
+        == "trial 3: paused at 3, reward 0.5, {['lr']: 0.123457, ['op']: pool}"
+    )
     assert str(Trial(4, dna, "failed", reason="nan")) == "trial 4: failed (nan), {['lr']: 0.123457, ['op']: pool}"
