@@ -199,7 +199,7 @@ class TrialFeedback:
         record = self.trial
         self._trial = Trial(
             record.id, record.dna, state, curve=record.curve, seconds=seconds, space=record.space,
-            parent=record.parent, **changes,
+            parent=record.parent, started=record.started, **changes,
         )  # fmt: skip
         self._finish(self._trial)
 

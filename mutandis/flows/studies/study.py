@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,7 +70,7 @@ class Study:
 
     def add(self, dna: DNA, *, parent: int | None = None) -> Trial:
         """Starts a trial, which may go on from another one, and returns its record."""
-        trial = Trial(len(self._trials), dna, space=self.space, parent=parent)
+        trial = Trial(len(self._trials), dna, space=self.space, parent=parent, started=time.time())
         self._trials.append(trial)
         return trial
 

@@ -33,6 +33,7 @@ class Trial:
             scheduler asked for, or the last step where it was cut short. None for a trial that was trained as long
             as its loop liked.
         parent: The id of the trial that it went on from, or None.
+        started: When it began, in seconds since the epoch, or None where nobody knows.
     """
 
     id: int
@@ -47,6 +48,7 @@ class Trial:
     worker: str = "0"
     fidelity: float | None = None
     parent: int | None = None
+    started: float | None = field(default=None, compare=False)
     space: SearchSpace | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
