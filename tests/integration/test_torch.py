@@ -62,7 +62,7 @@ def test_compile_takes_the_whole_graph_and_code_that_reads_a_symbolic_config(bac
     holder = mu.bind(len, [net])  # A new holder must not cause a second compilation.
     compiled(x)
     assert counter.frame_count == (backend == "eager")
-    assert mu.get(holder, "obj[0]") is net
+    assert mu.symbolic.get(holder, "obj[0]") is net
 
 
 def test_export_works():

@@ -21,7 +21,7 @@ def test_a_net_returns_logits():
 
 
 def test_a_net_without_a_width_for_each_stage_is_refused():
-    with pytest.raises(mu.MutandisError) as error:
+    with pytest.raises(mu.errors.MutandisError) as error:
         ConvNet([4], [[], []])
     assert str(error.value) == (
         "cannot build a ConvNet\n"

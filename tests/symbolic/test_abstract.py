@@ -176,5 +176,5 @@ def test_an_operator_that_a_class_leaves_open_works_while_it_is_abstract():
 
     step = Step(mu.REQUIRED)
     assert step >> 1 == [step, 1]
-    with pytest.raises(mu.MutandisError):
+    with pytest.raises(mu.errors.MutandisError):
         len(step)

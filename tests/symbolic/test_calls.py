@@ -138,7 +138,7 @@ def test_repr_reads_as_code():
 
 def test_layers_of_a_module_a_call_would_build_can_be_queried():
     call = mu.bind(nn.Sequential, nn.Conv2d(1, 1, 1), nn.ReLU())
-    assert isinstance(mu.get(call, "args[0]"), nn.Conv2d)
+    assert isinstance(mu.symbolic.get(call, "args[0]"), nn.Conv2d)
     assert list(mu.query(mu.bind(build, 3), nn.Linear)) == []  # The call itself stands for the layer.
 
 

@@ -92,19 +92,19 @@ def test_query_with_a_wrong_number_of_parameters_is_refused():
 def test_get_follows_arguments_and_layers(path):
     if path == "rest[1]":
         with pytest.raises(PathError):
-            mu.get(Block(1), path)
+            mu.symbolic.get(Block(1), path)
     else:
-        assert mu.get(Block(1), path) is not None
+        assert mu.symbolic.get(Block(1), path) is not None
 
 
 def test_get_of_an_unknown_path_says_what_exists_there():
     with pytest.raises(PathError) as caught:
-        mu.get({"m": Block(1)}, "n")
+        mu.symbolic.get({"m": Block(1)}, "n")
     message = str(caught.value)
     assert "one of the children of the root (dict): ['m']" in message
     with pytest.raises(PathError, match=r"did you mean 'width'"):
-        mu.get({"m": Block(1)}, "['m'].widht")
+        mu.symbolic.get({"m": Block(1)}, "['m'].widht")
 
 
 def test_traverse_gives_paths_and_nodes():
-    assert list(mu.traverse([1, (2,)])) == [("", [1, (2,)]), ("[0]", 1), ("[1]", (2,)), ("[1][0]", 2)]
+    assert list(mu.symbolic.traverse([1, (2,)])) == [("", [1, (2,)]), ("[0]", 1), ("[1]", (2,)), ("[1][0]", 2)]
