@@ -10,7 +10,9 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 TOPOLOGY = DATA / "nasbench201" / "nasbench201.npz"
 SIZE = DATA / "nats_sss" / "nats_sss.npz"
 FCNET = DATA / "hpo_fcnet" / "fcnet.npz"
+RECURRENT = DATA / "nasbench_nlp_wt2" / "logs.jsonl.gz"
 
 needs_topology = pytest.mark.skipif(not TOPOLOGY.exists(), reason="the table of NAS-Bench-201 is not here")
 needs_size = pytest.mark.skipif(not SIZE.exists(), reason="the table of NATS-Bench's size space is not here")
 needs_fcnet = pytest.mark.skipif(not FCNET.exists(), reason="the table of FCNet is not here")
+needs_recurrent = pytest.mark.skipif(not RECURRENT.exists(), reason="the logs of NAS-Bench-NLP are not here")
