@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_instance, need_int, settings, to_state
@@ -10,13 +10,15 @@ from mutandis.errors import SpaceExhausted
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
 from mutandis.hyper.rng import Rng
 
+_WHOLE = float("inf")
 
 @settings
 class Deduped(Algorithm):
     """Never proposes a DNA twice.
 
     A repeated proposal of the wrapped algorithm is dropped; after `retries` of them in a row a random DNA that was
-    not proposed yet takes its place. A finite space that is used up ends the search.
+    not proposed yet takes its place. A finite space that is used up ends the search. The same DNA for longer than
+    before is no repetition: so a trial goes on under algorithms that say how long to train.
 
     Args:
         algorithm: The algorithm to wrap.
@@ -85,24 +87,34 @@ class _Renumbered(Search):
         self._inner = inner
         self._proposed = 0
         self._ids: dict[int, int] = {}
+        self._outer_ids: dict[int, int] = {}  # Of what later proposals may inherit from.
 
     def _pass_on(self, proposal: Proposal) -> Proposal:
         number = self._proposed
         self._proposed += 1
         self._ids[number] = proposal.id
-        return Proposal(number, proposal.dna, proposal.fidelity, proposal.inherit)
+        if proposal.fidelity is not None:
+            self._outer_ids[proposal.id] = number
+        inherit = None if proposal.inherit is None else self._outer_ids.get(proposal.inherit)
+        return Proposal(number, proposal.dna, proposal.fidelity, inherit)
 
     def feedback(self, feedback: Feedback) -> None:
         number = None if feedback.id is None else self._ids.pop(feedback.id, None)
         self._inner.feedback(Feedback(number, feedback.dna, feedback.metrics, feedback.fidelity, feedback.rewards))
 
     def state_dict(self) -> JSON:
-        return {"inner": self._inner.state_dict(), "proposed": self._proposed, "ids": list(self._ids.items())}
+        return {
+            "inner": self._inner.state_dict(),
+            "proposed": self._proposed,
+            "ids": list(self._ids.items()),
+            "outer_ids": list(self._outer_ids.items()),
+        }
 
     def load_state_dict(self, state: JSON) -> None:
         self._inner.load_state_dict(state["inner"])
         self._proposed = state["proposed"]
         self._ids = {int(outer): inner for outer, inner in state["ids"]}
+        self._outer_ids = {int(inner): outer for inner, outer in state["outer_ids"]}
 
 
 class _DedupedSearch(_Renumbered):
@@ -111,45 +123,59 @@ class _DedupedSearch(_Renumbered):
         self._space = space
         self._retries = retries
         self._rng = Rng(seed, "deduped")
-        self._seen: set[DNA] = set()
+        self._seen: dict[DNA, float] = {}  # The largest fidelity that each was proposed with; inf where nobody said.
 
     def propose(self) -> Proposal:
-        if len(self._seen) >= self._space.size:
+        if len(self._seen) >= self._space.size and all(length == _WHOLE for length in self._seen.values()):
             raise SpaceExhausted("cannot propose: every DNA of the space was proposed", got=len(self._seen),
                                  expected=f"at most {self._space.size} proposals")  # fmt: skip
         proposal = None
         for _ in range(self._retries):
             proposal = self._inner.propose()
-            if proposal.dna not in self._seen:
+            if _length(proposal.fidelity) > self._seen.get(proposal.dna, 0.0):
                 break
         else:
             assert proposal is not None  # At least one retry is required by the settings.
-            proposal = Proposal(proposal.id, self._fresh(), proposal.fidelity, proposal.inherit)
-        self._seen.add(proposal.dna)
+            proposal = Proposal(proposal.id, unseen(self._space, self._seen.keys(), self._rng), proposal.fidelity)
+        self._note(proposal.dna, proposal.fidelity)
         return self._pass_on(proposal)
 
-    def _fresh(self) -> DNA:
-        for _ in range(100):
-            dna = self._space.random(self._rng)
-            if dna not in self._seen:
-                return dna
-        if self._space.is_finite:
-            return next(dna for dna in self._space.enumerate() if dna not in self._seen)
-        raise SpaceExhausted("cannot propose: no new DNA was found in 100 random draws", got=len(self._seen),
-                             expected="a space with more than a few values")  # fmt: skip
+    def _note(self, dna: DNA, fidelity: float | None) -> None:
+        self._seen[dna] = max(self._seen.get(dna, 0.0), _length(fidelity))
 
     def feedback(self, feedback: Feedback) -> None:
-        self._seen.add(feedback.dna)
+        if feedback.id is None:
+            self._note(feedback.dna, feedback.fidelity)
         super().feedback(feedback)
 
     def state_dict(self) -> JSON:
-        seen = sorted((to_state(dna) for dna in self._seen), key=repr)
-        return {**super().state_dict(), "seen": seen, "rng": self._rng.state()}
+        seen = [[to_state(dna), None if length == _WHOLE else length] for dna, length in self._seen.items()]
+        return {**super().state_dict(), "seen": sorted(seen, key=repr), "rng": self._rng.state()}
 
     def load_state_dict(self, state: JSON) -> None:
         super().load_state_dict(state)
-        self._seen = {from_state(self._space, values) for values in state["seen"]}
+        self._seen = {from_state(self._space, values): _length(length) for values, length in state["seen"]}
         self._rng.set_state(state["rng"])
+
+
+def _length(fidelity: float | None) -> float:
+    return _WHOLE if fidelity is None else fidelity
+
+
+def unseen(space: SearchSpace, seen: Set[DNA], rng: Rng) -> DNA:
+    """Returns a random DNA that was not seen; where that is rare, the first one of the space.
+
+    Raises:
+        SpaceExhausted: there is none, or none was found in 100 random draws from a space that cannot be listed.
+    """
+    for _ in range(100):
+        dna = space.random(rng)
+        if dna not in seen:
+            return dna
+    if space.is_finite and len(seen) < space.size:
+        return next(dna for dna in space.enumerate() if dna not in seen)
+    raise SpaceExhausted("cannot propose: no new DNA was found in 100 random draws", got=len(seen),
+                         expected="a space with more than a few values")  # fmt: skip
 
 
 class _ConstrainedSearch(_Renumbered):

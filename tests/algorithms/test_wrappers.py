@@ -153,3 +153,47 @@ def test_a_wrapper_within_a_wrapper_resumes_through_json():
 def test_no_retries_are_refused(make):
     with pytest.raises(SettingError, match="retries"):
         make()
+
+
+HALVING = mu.algorithms.Hyperband(1, 9, eta=3, brackets=(2,))
+LARGE = mu.space([mu.oneof(list(range(20))), mu.oneof(list(range(20)))]).bare()
+
+
+def trained(algorithm, trials):
+    """Returns the proposals of a run in which larger indices are better and longer training changes nothing."""
+    search = algorithm.start(LARGE, seed=0)
+    made = []
+    for _ in range(trials):
+        proposal = search.propose()
+        made.append(proposal)
+        reward = (float(LARGE.index_of(proposal.dna)),)
+        search.feedback(Feedback(proposal.id, proposal.dna, None, proposal.fidelity, reward))
+    return made
+
+
+@pytest.mark.parametrize("wrapper", [Deduped(HALVING), Constrained(HALVING, is_odd)])
+def test_a_trial_goes_on_behind_a_wrapper(wrapper):
+    made = trained(wrapper, 13)
+    going_on = [p for p in made if p.inherit is not None]
+    assert len(going_on) >= 4
+    for proposal in going_on:
+        before = made[proposal.inherit]
+        assert before.dna == proposal.dna
+        assert before.fidelity == proposal.fidelity / 3
+
+
+def test_longer_training_is_no_repetition_but_the_same_length_is():
+    made = trained(Deduped(HALVING, retries=50), 60)
+    pairs = [(p.dna, p.fidelity) for p in made]
+    assert len(pairs) == len(set(pairs))
+    assert len({dna for dna, _ in pairs}) < len(pairs)
+
+
+def test_what_goes_on_behind_a_wrapper_resumes_through_json():
+    for algorithm in (Deduped(HALVING), Constrained(HALVING, is_odd)):
+        first, second = (algorithm.start(LARGE, seed=0) for _ in range(2))
+        run(first, 10)
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        for _ in range(4):
+            ours, theirs = first.propose(), second.propose()
+            assert (ours.dna, ours.fidelity, ours.inherit) == (theirs.dna, theirs.fidelity, theirs.inherit)
