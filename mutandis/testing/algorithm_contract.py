@@ -10,6 +10,7 @@ Every test runs on every space of `contract_spaces()`; a space that the algorith
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import subprocess
@@ -249,7 +250,9 @@ class AlgorithmContract:
             space = SPACES["choice"]
             expected = trace_of(self.algorithm, space)
         payload = pickle.dumps((self.algorithm, space.bare())).hex()
-        environment = {"PYTHONHASHSEED": "77", "PYTHONPATH": ":".join(path for path in sys.path if path)}
+        path = os.pathsep.join(path for path in sys.path if path)
+        # All else stays: which kernels a numerical library picks may hang on the environment.
+        environment = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": path}
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM, payload], env=environment, capture_output=True, text=True, check=False
         )

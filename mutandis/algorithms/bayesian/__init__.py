@@ -1,0 +1,1 @@
+"""Model-based search: Gaussian processes, covariance matrix adaptation, density estimators."""
