@@ -146,6 +146,10 @@ class FeedbackError(MutandisError, RuntimeError):
     """A trial was answered wrongly: twice, or without what the search needs."""
 
 
+class SearchError(MutandisError, RuntimeError):
+    """A search cannot go on, since its trials fail one after the other."""
+
+
 class ExecutorError(MutandisError, RuntimeError):
     """Jobs cannot be sent to where they shall run."""
 

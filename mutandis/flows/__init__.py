@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutandis.flows.feedback import TrialFeedback as TrialFeedback
 from mutandis.flows.sample import Sampling as Sampling
 from mutandis.flows.sample import sample as sample
+from mutandis.flows.search import search as search
 from mutandis.flows.studies import Study as Study
 from mutandis.flows.studies import Trial as Trial
 from mutandis.flows.usual import Flow as Flow
@@ -15,4 +16,5 @@ from mutandis.flows.usual import Sequential as Sequential
 
 __all__ = [
     "Flow", "Joint", "Nested", "Phased", "Sampling", "Sequential", "Study", "Trial", "TrialFeedback", "sample",
+    "search",
 ]  # fmt: skip

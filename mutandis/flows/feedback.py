@@ -22,7 +22,8 @@ class TrialFeedback:
     """The answer to one trial: call it with a reward or a dict of metrics, or `skip` it."""
 
     __slots__ = (
-        "__weakref__", "_curve", "_finish", "_objectives", "_started", "_stop", "_told", "_trial", "_turn",
+        "__weakref__", "_curve", "_elsewhere", "_finish", "_objectives", "_started", "_stop", "_told", "_trial",
+        "_turn",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +45,7 @@ class TrialFeedback:
         self._told: Directive | None = None
         self._curve: list[tuple[float, Mapping[str, float]]] = []
         self._started = time.perf_counter()
+        self._elsewhere: tuple[str, float] | None = None
 
     @property
     def trial(self) -> Trial:
@@ -162,6 +164,10 @@ class TrialFeedback:
         self._need_running()
         self._end(FAILED, reason=reason)
 
+    def ran(self, worker: str, seconds: float) -> None:
+        """Says who ran the trial, and for how many seconds, where that was not the process that answers."""
+        self._elsewhere = worker, seconds
+
     def abandon(self) -> None:
         """Ends a trial that nobody answered: it counts as a trial, and the algorithm learns nothing from it.
 
@@ -195,11 +201,11 @@ class TrialFeedback:
             )
 
     def _end(self, state: str, **changes: Any) -> None:
-        seconds = time.perf_counter() - self._started
+        worker, seconds = self._elsewhere or (self._trial.worker, time.perf_counter() - self._started)
         record = self.trial
         self._trial = Trial(
             record.id, record.dna, state, curve=record.curve, seconds=seconds, space=record.space,
-            parent=record.parent, started=record.started, **changes,
+            parent=record.parent, started=record.started, worker=worker, **changes,
         )  # fmt: skip
         self._finish(self._trial)
 

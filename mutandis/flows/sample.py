@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-from mutandis.algorithms import Algorithm, Search
-from mutandis.algorithms.schedulers import Pacing, Scheduler
-from mutandis.errors import MutandisWarning, SettingError, SpaceError, SpaceExhausted
-from mutandis.flows.engine import Engine, resumed
+from mutandis.algorithms import Algorithm
+from mutandis.algorithms.schedulers import Scheduler
+from mutandis.errors import MutandisWarning, SpaceExhausted
+from mutandis.flows.engine import Engine
 from mutandis.flows.escape import escaped
 from mutandis.flows.feedback import TrialFeedback
+from mutandis.flows.opening import begin, need_amount
 from mutandis.flows.studies import Study, Trial
-from mutandis.flows.studies.objectives import parse_objectives
-from mutandis.hyper import Point, SearchSpace, space, trace
+from mutandis.hyper import Point, SearchSpace
 from mutandis.progress import Bar
 
 
@@ -81,69 +81,14 @@ def sample(
         SpaceError: the program has no decisions, or the study is of another space.
         SettingError: an argument is out of range, or the algorithm cannot search this space.
     """
-    if not isinstance(algorithm, Algorithm):
-        raise SettingError(
-            "cannot search with this algorithm",
-            at="algorithm",
-            got=algorithm,
-            expected="an instance of a mu.algorithms class",
-            fix=f"write {algorithm.__name__}()" if isinstance(algorithm, type) else "use mu.algorithms.Random()",
-        )
-    _need_amount("trials", trials, int)
-    _need_amount("timeout", timeout, (int, float))
-    if study is not None and not isinstance(study, Study):
-        raise SettingError(
-            "cannot record a search",
-            at="study",
-            got=study,
-            expected="a mu.Study(); this release keeps studies in memory only",
-            fix="pass study=mu.Study() and write study.rows() where you need it",
-        )
-    if scheduler is not None and not isinstance(scheduler, Scheduler):
-        raise SettingError(
-            "cannot schedule trials",
-            at="scheduler",
-            got=scheduler,
-            expected="an instance of a mu.algorithms.schedulers class",
-            fix=f"write {scheduler.__name__}(...)" if isinstance(scheduler, type) else "use schedulers.Median()",
-        )
-    return Sampling(_as_space(program, where), algorithm, trials, study or Study(), parse_objectives(objectives), seed,
-                    timeout, stop, scheduler, progress)  # fmt: skip
+    need_amount("trials", trials, int)
+    need_amount("timeout", timeout, (int, float))
+    searched, engine = begin(program, algorithm, study=study, objectives=objectives, seed=seed, where=where,
+                             scheduler=scheduler)  # fmt: skip
+    return Sampling(searched, engine, trials, timeout, stop, progress)
 
 
-def _need_amount(name: str, value: Any, kinds: Any) -> None:
-    if value is not None and (not isinstance(value, kinds) or isinstance(value, bool) or not value > 0):
-        what = "an int" if kinds is int else "a number"
-        raise SettingError("cannot sample", at=name, got=value, expected=f"{what} above 0, or None for no limit",
-                           fix=f"give a larger number, or leave {name} out")  # fmt: skip
-
-
-def _as_space(program: Any, where: Callable[[Point], bool] | str | None) -> SearchSpace:
-    if callable(program) and hasattr(program, "__code__"):
-        program = trace(program)
-    made = space(program)
-    if not made.points:
-        raise SpaceError(
-            "cannot sample a program without decisions",
-            got=program,
-            expected="at least one hyper value in its arguments",
-            fix="put mu.oneof([...]), mu.floatv(low, high) or another hyper value where something shall be searched",
-        )
-    if where is None:
-        return made
-    outer, _ = made.split(where)
-    if not outer.points:
-        raise SpaceError(
-            "cannot sample: `where` takes no decision",
-            at="where",
-            got=where,
-            expected=f"some of {', '.join(point.path or '(the root)' for point in made.points[:8])}",
-            fix="test your predicate on mu.space(program).points",
-        )
-    return outer
-
-
-class _Run:
+class Answers:
     """What answers need of a running search. It knows no iterator, so that a loop's iterator dies with the loop."""
 
     def __init__(self, engine: Engine, trials: int | None, progress: bool | None) -> None:
@@ -153,6 +98,10 @@ class _Run:
     def finish(self, trial: Trial) -> None:
         """Records a trial that has ended, lets the search learn from it, and shows the best so far."""
         self.engine.finish(trial)
+        self.show()
+
+    def show(self) -> None:
+        """Shows how many trials there are and the best so far."""
         study = self.engine.study
         best = study.best
         text = "" if best is None or best.reward is None else f"best {best.reward:.6g} (trial {best.id})"
@@ -167,20 +116,11 @@ class Sampling:
         space: The space that is searched.
     """
 
-    def __init__(self, space: SearchSpace, algorithm: Algorithm, trials: int | None, study: Study, objectives: Any,
-                 seed: int, timeout: float | None, stop: Any, scheduler: Scheduler | None,
+    def __init__(self, space: SearchSpace, engine: Engine, trials: int | None, timeout: float | None, stop: Any,
                  progress: bool | None) -> None:  # fmt: skip
         self.space = space
-        self.study = study
-        study.open(space, objectives)
-        bare = space.bare()
-
-        def start() -> tuple[Search, Pacing | None]:
-            search = algorithm.start(bare, seed=seed, num_objectives=len(objectives))
-            pacing = None if scheduler is None else scheduler.start(seed=seed, num_objectives=len(objectives))
-            return search, pacing
-
-        self._run = _Run(resumed(start, space, study), trials, progress)
+        self.study = engine.study
+        self._run = Answers(engine, trials, progress)
         self._total = trials
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._stop = stop

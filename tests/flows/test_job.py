@@ -1,0 +1,133 @@
+"""A trial where it runs."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+from pathlib import Path
+
+import pytest
+from search_programs import Trainer, quadratic
+
+import mutandis as mu
+from mutandis.errors import FeedbackError, SettingError
+from mutandis.flows.job import Job, JobFeedback, Order, call, own_objective
+
+SPACE = mu.space({"x": mu.intv(0, 9)})
+
+
+class Line:
+    """A talk that remembers what was said, and has answers ready."""
+
+    def __init__(self, **answers):
+        self.said, self.answers = [], answers
+
+    def tell(self, data):
+        self.said.append(data)
+
+    def ask(self, data):
+        self.said.append(data)
+        return self.answers[data[0]]
+
+
+def order(x=3, **changes):
+    return Order(0, SPACE.dna({"['x']": x}).values, **changes)
+
+
+def test_a_job_builds_the_child_and_answers_with_its_reward():
+    assert Job(SPACE, quadratic)(order(4), Line()) == ("reward", (-9.0, None))
+
+
+def test_a_job_survives_pickling():
+    job = pickle.loads(pickle.dumps(Job(mu.space(Trainer(mu.intv(0, 9))))))
+    assert job(Order(0, (7,)), Line()) == ("reward", (-0.0, None))
+
+
+def test_a_child_runs_itself():
+    assert own_objective(Trainer(7))() == 0.0
+    assert own_objective(mu.partial(int, "3"))() == 3
+
+
+def test_a_child_that_cannot_run_is_refused():
+    with pytest.raises(SettingError) as error:
+        own_objective({"x": 1})
+    assert str(error.value) == (
+        "cannot run a child\n"
+        "  got:      {'x': 1} (dict)\n"
+        "  expected: a method run(), or something that can be called\n"
+        "  fix:      pass objective=, a function of the child"
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "gets_it"),
+    [
+        (lambda child: len((child,)), False),
+        (lambda child, feedback: feedback, True),
+        (lambda child, report: report, True),
+        (lambda child, epochs=3: epochs == 0, False),
+        (lambda child, epochs=3, feedback=None: feedback, True),
+        (lambda child, *rest: bool(rest), False),
+        (functools.partial(lambda child, feedback, epochs: feedback, epochs=3), True),
+    ],
+)
+def test_an_objective_gets_the_feedback_where_it_wants_it(function, gets_it):
+    token = object()
+    assert (call(function, ("child",), token) is token) is gets_it
+
+
+def test_a_function_without_a_signature_is_called_plainly():
+    assert call(max, ((1, 2),), object()) == 2
+
+
+def test_reports_and_questions_go_through_the_talk():
+    line = Line(should_stop=True, checkpoint="here", inherited=None)
+    feedback = JobFeedback(order(fidelity=9.0), SPACE.dna({"['x']": 3}), line)
+    feedback.report({"loss": 1.0}, step=2)
+    assert feedback.should_stop() is True
+    assert feedback.checkpoint == Path("here")
+    assert feedback.inherited is None
+    assert feedback.fidelity == 9.0
+    assert line.said[0] == ("report", {"loss": 1.0}, 2)
+
+
+def test_the_checkpoint_of_another_trial_is_a_path():
+    feedback = JobFeedback(order(), SPACE.dna({"['x']": 3}), Line(inherited="there"))
+    assert feedback.inherited == Path("there")
+
+
+@pytest.mark.parametrize(
+    ("objective", "answer"),
+    [
+        (lambda child, feedback: feedback(2.0), ("reward", (2.0, None))),
+        (lambda child, feedback: feedback(2.0, metrics={"a": 1}), ("reward", (2.0, {"a": 1}))),
+        (lambda child, feedback: feedback.skip("too large"), ("skip", "too large")),
+        (lambda child: None, ("nothing", None)),
+        (lambda child: {"a": 1.0}, ("reward", ({"a": 1.0}, None))),
+    ],
+)
+def test_an_objective_answers_by_returning_or_by_its_feedback(objective, answer):
+    assert Job(SPACE, objective)(order(), Line()) == answer
+
+
+def test_answering_twice_is_refused():
+    def twice(child, feedback):
+        feedback(1.0)
+        return 2.0
+
+    with pytest.raises(FeedbackError, match="cannot answer a trial twice"):
+        Job(SPACE, twice)(order(), Line())
+
+
+def test_what_shall_be_ignored_skips_the_trial():
+    def careful(child, feedback):
+        with feedback.ignore(RuntimeError):
+            raise RuntimeError("no memory")
+
+    assert Job(SPACE, careful)(order(), Line()) == ("skip", "RuntimeError: no memory")
+    with pytest.raises(ValueError, match="other"):
+        Job(SPACE, lambda child, feedback: [feedback.ignore(RuntimeError).__enter__(), _raise()])(order(), Line())
+
+
+def _raise():
+    raise ValueError("other")
