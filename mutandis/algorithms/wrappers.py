@@ -12,6 +12,7 @@ from mutandis.hyper.rng import Rng
 
 _WHOLE = float("inf")
 
+
 @settings
 class Deduped(Algorithm):
     """Never proposes a DNA twice.
