@@ -1,0 +1,314 @@
+"""The live program: parts of really built children, put together for a DNA, with shared tensors for weights.
+
+Nothing is copied at a switch and no module is of another class than its author wrote: an arm that is not chosen is
+simply not in the tree, and a layer of another width is another object, whose weights are a view of the same tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from mutandis.errors import LoweringError
+from mutandis.flows.supernet.cuts import Cut, is_box, region
+from mutandis.flows.supernet.late import LateBuffers, LateRecord, copy_error
+from mutandis.flows.supernet.lowering.children import Child
+from mutandis.flows.supernet.lowering.dependencies import Dependencies
+from mutandis.flows.supernet.lowering.facts import RECORD, state_buffers
+from mutandis.flows.supernet.lowering.partition import Part, Partition
+from mutandis.flows.supernet.selections import Choice, Selection
+from mutandis.flows.supernet.store import Loan, Store
+
+_MOST = 1024
+
+
+class MissingPart(Exception):  # No error: the part is built then.
+    """No child was built yet that has a part as it is needed."""
+
+
+class Instance:
+    """A part as one child has it.
+
+    Attributes:
+        module: Its module.
+        tree: Its modules by path: one for a shell.
+        layers: For a shell, registered names and the paths of what stands there.
+        loans: Its tensors: the loan and what of the shared tensor it is.
+        epoch: When its tensors were lent, in moves of the store.
+    """
+
+    __slots__ = ("epoch", "layers", "loans", "module", "tree")
+
+    def __init__(self, part: Part, child: Child, loans: Sequence[tuple[Loan, Cut]]) -> None:
+        self.module = child.tree[part.path]
+        prefix = f"{part.path}." if part.path else ""
+        inside = child.tree if part.is_unit else {part.path: self.module}
+        self.tree = {path: m for path, m in inside.items() if path == part.path or path.startswith(prefix)}
+        layers = () if part.is_unit else child.facts[part.path].layers
+        self.layers = [(name, where) for name, where in layers if where is not None]
+        self.loans = [(loan, cut) for loan, cut in loans if loan.path in self.tree]
+        self.epoch = -1
+
+
+class Assembly:
+    """The live program of a space.
+
+    Args:
+        partition: How it is cut into parts.
+        dependencies: Gives literals of decisions.
+        store: The shared tensors.
+        real: Returns a real child, for what is read late.
+
+    Attributes:
+        values: The raw values it stands at, or None.
+        roots: Its outermost modules.
+        mode: Whether they were last seen in training mode.
+    """
+
+    def __init__(
+        self, partition: Partition, dependencies: Dependencies, store: Store, real: Callable[[tuple[Any, ...]], Child]
+    ) -> None:
+        self._partition = partition
+        self._known = dependencies
+        self._store = store
+        self._real = real
+        self._parts = {part.path: part for part in partition.every_part()}
+        self._tables: dict[str, dict[tuple[Any, ...], Instance]] = {path: {} for path in self._parts}
+        self._copies = [(self._home(path), path, name, i) for (path, name), i in partition.copies.items()]
+        # What stands at the path of a shell, and for which values of all decisions below it was put together.
+        self._mounted_at: dict[str, tuple[Instance, tuple[Any, ...]]] = {}
+        self._selections: dict[int, Selection] = {}
+        self.values: tuple[Any, ...] | None = None
+        self.roots: list[nn.Module] = []
+        self.mode = True
+
+    def _home(self, path: str) -> Part:
+        """Returns the part that a module belongs to."""
+        while path not in self._parts:
+            path = path.rpartition(".")[0]
+        return self._parts[path]
+
+    def _find(self, part: Part, values: Sequence[Any]) -> Instance:
+        found = self._tables[part.path].get(tuple([values[i] for i in part.decisions]))
+        if found is None:
+            raise MissingPart
+        return found
+
+    def lacks(self, child: Child) -> bool:
+        """Returns whether a child has parts that are not known yet."""
+        return any(
+            path in child.tree and tuple([child.values[i] for i in part.decisions]) not in self._tables[path]
+            for path, part in self._parts.items()
+        )
+
+    def harvest(self, child: Child, loans: Sequence[tuple[Loan, Cut]]) -> None:
+        """Takes from a child the parts that are not known yet.
+
+        Args:
+            child: A child; its modules become part of the live program.
+            loans: What it shares.
+        """
+        for path, part in self._parts.items():
+            table = self._tables[path]
+            key = tuple([child.values[i] for i in part.decisions])
+            if path in child.tree and key not in table:
+                if len(table) >= _MOST:
+                    table.pop(next(iter(table)))
+                    self._mounted_at.clear()  # It may be what stands there now.
+                table[key] = made = Instance(part, child, loans)
+                self._lend(made)
+                self._defer(made)
+
+    def _lend(self, instance: Instance) -> None:
+        gathered: dict[str, list[tuple[Loan, Cut]]] = {}
+        for loan, cut in instance.loans:
+            if not is_box(cut):
+                gathered.setdefault(loan.path, []).append((loan, cut))
+        for path, entries in gathered.items():
+            # Copies of gathered rows are stale after a step, and their graph is gone after a backward pass.
+            hook = _Refresh(self._store, entries)
+            instance.tree[path].register_forward_pre_hook(hook)
+            if any(loan.is_buffer for loan, _ in entries):
+                instance.tree[path].register_forward_hook(hook.write_back)
+
+    def _renew(self, instance: Instance) -> None:
+        instance.epoch = self._store.epoch
+        for loan, cut in instance.loans:
+            put(instance.tree[loan.path], loan, self._store.lend(loan.key, cut))
+
+    def _defer(self, instance: Instance) -> None:
+        for path, module in instance.tree.items():
+            names = frozenset(self._partition.late.get(path, ()))
+            plain = names - {RECORD}
+            if RECORD in names:
+                object.__setattr__(module, RECORD, LateRecord(module, lambda path=path: self._read(path, RECORD)))  # type: ignore[misc]
+            if plain:
+                for name in plain:
+                    module.__dict__.pop(name, None)
+                read = lambda name, path=path: self._read(path, name)  # noqa: E731
+                module._buffers = LateBuffers(module._buffers, plain, read)
+
+    def _read(self, path: str, name: str) -> Any:
+        assert self.values is not None  # Only mounted modules are read.
+        module = self._real(self.values).tree[path]
+        return object.__getattribute__(module, name)
+
+    def switch(self, values: tuple[Any, ...]) -> None:
+        """Puts the parts of raw values together.
+
+        Raises:
+            MissingPart: no child was harvested that has a part as it is needed.
+        """
+        if self.roots:
+            self.mode = self.roots[0].training
+        roots = [self._mount(part, values) for part in self._partition.parts]
+        for root in roots:
+            _set_mode(root, self.mode)
+        self.roots, self.values = roots, values
+        for home, path, name, index in self._copies:
+            instance = self._tables[home.path].get(tuple([values[i] for i in home.decisions]))
+            module = None if instance is None else instance.tree.get(path)
+            if module is not None and name in module.__dict__:
+                module.__dict__[name] = self._known.literal(index, values[index])
+
+    def select(self, selections: Mapping[int, Selection]) -> None:
+        """Lets selections decide what runs at choices, by index of the decision, from the next switch on.
+
+        Raises:
+            LoweringError: such a choice decides more than which of its arms runs.
+        """
+        for index in selections:
+            effects = self._partition.side_effects(index)
+            if effects:
+                raise self._refusal(index, effects[0])
+        self._selections = dict(selections)
+        self._mounted_at.clear()
+
+    def _refusal(self, index: int, what: str) -> LoweringError:
+        return LoweringError(
+            "cannot run several arms of a choice at once",
+            at=f"{self._known.point(index).key or '(the root)'}, {what or '(the root)'}",
+            expected="a choice that only decides which layer stands at a place",
+            fix="select one arm at a time, or make what else it decides a decision of its own",
+        )
+
+    def _choice(self, part: Part, values: Sequence[Any], index: int) -> nn.Module:
+        if not part.is_unit:
+            raise self._refusal(index, f"module {part.path}" if part.path else "")
+        arms, given = {}, list(values)
+        selection = self._selections.pop(index)  # The arms themselves are mounted as they are.
+        try:
+            for arm in selection.weights:
+                given[index] = arm
+                arms[arm] = self._mount(part, given)
+        finally:
+            self._selections[index] = selection
+        return Choice(arms, selection, part.path)
+
+    def _mount(self, part: Part, values: Sequence[Any]) -> nn.Module:
+        for index in part.decisions if self._selections else ():
+            if index in self._selections and index in part.arms:
+                return self._choice(part, values, index)
+        instance = self._find(part, values)
+        if instance.epoch != self._store.epoch:
+            self._renew(instance)
+            self._mounted_at.pop(part.path, None)
+        if part.is_unit:
+            return instance.module
+        state = (instance, tuple([values[i] for i in part.below]))
+        if self._mounted_at.get(part.path) != state:
+            self._mounted_at.pop(part.path, None)
+            modules: Any = instance.module._modules
+            for name, where in instance.layers:
+                made = self._mount(part.layers[where], values)
+                if modules[name] is not made:
+                    modules[name] = made
+                _set_mode(made, instance.module.training)
+            instance.layers and self._mounted_at.setdefault(part.path, state)
+        return instance.module
+
+    def loans(self) -> Iterator[tuple[Loan, Cut]]:
+        """Yields what the live program shares where it stands."""
+        assert self.values is not None  # Asked after a switch.
+        for part in self._partition.parts:
+            for instance in self._mounted(part, self.values):
+                yield from instance.loans
+
+    def _mounted(self, part: Part, values: Sequence[Any]) -> Iterator[Instance]:
+        instance = self._find(part, values)
+        yield instance
+        for where in dict.fromkeys(where for _, where in instance.layers):
+            yield from self._mounted(part.layers[where], values)
+
+    def own_buffers(self) -> list[tuple[Any, str, torch.Tensor]]:
+        """Returns the buffers of the mounted parts that are not shared, as (table, name, buffer)."""
+        assert self.values is not None  # Asked after a switch.
+        mounted = [i for part in self._partition.parts for i in self._mounted(part, self.values)]
+        return [entry for instance in mounted for module in instance.tree.values() for entry in _own_buffers(module)]
+
+    def move(self, fn: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Follows the shared tensors to another device or type.
+
+        Args:
+            fn: What was done to each shared tensor.
+        """
+        tables = {id(m): m for table in self._tables.values() for i in table.values() for m in i.tree.values()}
+        for module in tables.values():
+            for table, name, buffer in _own_buffers(module):
+                dict.__setitem__(table, name, fn(buffer))
+        self.renew()
+
+    def renew(self) -> None:
+        """Lends again, after the shared tensors were replaced."""
+        self._store.renew()
+        if self.values is not None:
+            self.switch(self.values)
+
+
+class _Refresh:
+    """Renews the gathered tensors of a layer before each of its forward passes."""
+
+    def __init__(self, store: Store, entries: list[tuple[Loan, Cut]]) -> None:
+        self._store = store
+        self._entries = entries
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise copy_error()
+
+    def __call__(self, module: nn.Module, inputs: Any) -> None:
+        self._store.renew_gathered(self._entries)
+        for loan, cut in self._entries:
+            put(module, loan, self._store.lend(loan.key, cut))
+
+    def write_back(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        """Puts gathered running statistics, which the pass has changed, where they belong."""
+        if not module.training:
+            return
+        for loan, cut in self._entries:
+            buffer = module._buffers.get(loan.name)
+            if loan.is_buffer and buffer is not None:
+                shared = self._store.tensor(loan.key)
+                shared[region(cut, shared.shape, shared.device)] = buffer
+
+
+def put(module: nn.Module, loan: Loan, tensor: torch.Tensor) -> None:
+    """Makes a tensor the parameter or buffer of a module, a view too."""
+    table: Any = module._buffers if loan.is_buffer else module._parameters
+    dict.__setitem__(table, loan.name, tensor)
+
+
+def _own_buffers(module: nn.Module) -> list[tuple[Any, str, torch.Tensor]]:
+    shared = state_buffers(module)
+    table = module._buffers
+    return [(table, name, buffer) for name, buffer in table.items() if buffer is not None and name not in shared]
+
+
+def _set_mode(module: nn.Module, mode: bool) -> None:
+    if module.training is not mode:
+        module.train(mode)
+
+
+__all__ = ["Assembly", "Instance", "MissingPart", "put"]

@@ -1,0 +1,70 @@
+"""Batch-norm statistics of one child: those of a shared net are a mixture of all its children, and of no use.
+
+See Yu and Huang 2019 (arXiv 1903.05134, Sec. 3.2, "post-statistics") and Cai et al. 2020 (arXiv 1908.09791).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from mutandis.flows.supernet.cuts import Cut, region
+from mutandis.flows.supernet.store import Loan, Store
+
+_Norm = nn.modules.batchnorm._NormBase
+
+
+def calibrate(
+    module: nn.Module, loans: Sequence[tuple[Loan, Cut]], store: Store, batches: Iterable[Any], most: int | None,
+    run: Callable[[Any, Any], Any] | None,
+) -> int:  # fmt: skip
+    """Replaces the running statistics of a child by the averages over some batches.
+
+    Args:
+        module: The child's module, switched.
+        loans: What it shares.
+        store: The shared tensors.
+        batches: Inputs, or sequences that begin with the input.
+        most: How many batches are used at most.
+        run: Runs the module on a batch; by default `module(x)`.
+
+    Returns:
+        How many batches were used.
+    """
+    norms = [m for m in module.modules() if isinstance(m, _Norm) and m.running_mean is not None]
+    modes = [(m, m.training) for m in module.modules()]
+    momenta = [m.momentum for m in norms]
+    _reset(loans, store)
+    module.eval()
+    for norm in norms:
+        norm.train()
+        norm.momentum = None  # A cumulative average: all batches count the same.
+    count = 0
+    try:
+        with torch.no_grad():
+            for batch in islice(batches, most):
+                if run is not None:
+                    run(module, batch)
+                else:
+                    module(batch[0] if isinstance(batch, (list, tuple)) else batch)
+                count += 1
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+        for m, mode in modes:
+            m.training = mode
+    return count
+
+
+def _reset(loans: Sequence[tuple[Loan, Cut]], store: Store) -> None:
+    for loan, cut in loans:
+        if loan.name in ("running_mean", "running_var", "num_batches_tracked") and loan.is_buffer:
+            shared = store.tensor(loan.key)
+            shared[region(cut, shared.shape, shared.device)] = 1 if loan.name == "running_var" else 0
+
+
+__all__ = ["calibrate"]

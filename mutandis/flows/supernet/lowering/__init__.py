@@ -1,0 +1,1 @@
+"""What a program's children have in common: built, compared, and cut into parts."""

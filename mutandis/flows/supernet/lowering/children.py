@@ -1,0 +1,241 @@
+"""Really built children: a program's modules for some decisions, as its own `__init__` makes them.
+
+They are the oracle of everything that weight sharing claims, and the parts that the live program is put together from.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from mutandis.errors import LoweringError
+from mutandis.flows.supernet.lowering.facts import Facts, facts_of, state_buffers, tree_of
+from mutandis.flows.supernet.lowering.roots import Roots, is_call
+from mutandis.hyper import HyperValue, ManyOf, OneOf, SearchSpace
+from mutandis.hyper.arithmetic import Derived
+from mutandis.symbolic.record import LEAVES
+from mutandis.symbolic.traverse import children, edited
+
+_LOCK = threading.RLock()
+_FILLS = frozenset(
+    f for name, f in vars(nn.init).items() if name.endswith("_") and not name.startswith("_") and callable(f)
+) | {torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.bernoulli_, torch.Tensor.exponential_}
+
+_NO_WEIGHTS = nn.Parameter(torch.empty(0))
+
+Tag = tuple[int, int]
+"""A decision by its index, and which of its picks it is about (-1 for the only one)."""
+
+
+class Child:
+    """One really built child.
+
+    Attributes:
+        values: Its raw values.
+        roots: Its outermost modules by path prefix.
+        tree: All its modules by path, parents first.
+        owners: For modules that a candidate made, the decisions it was a candidate of.
+        facts: What its modules said about themselves when they were built.
+        places: Where its tensors stand in the shared ones, by path, name and axis, if that is known and unusual.
+    """
+
+    def __init__(self, values: Sequence[Any], roots: Mapping[str, nn.Module], owners: Mapping[int, set[Tag]]) -> None:
+        self.values = tuple(values)
+        self.roots = dict(roots)
+        self.tree = tree_of(self.roots)
+        self.owners = {path: owners[id(m)] for path, m in self.tree.items() if id(m) in owners}
+        self.facts: dict[str, Facts] = facts_of(self.tree)
+        self.places: dict[tuple[str, str], dict[int, torch.Tensor]] = {}
+
+    def strip(self) -> None:
+        """Lets go of the memory of parameters and running statistics; what is left are modules without weights."""
+        for module in self.tree.values():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    module._parameters[name] = _NO_WEIGHTS
+            for name in state_buffers(module) & module._buffers.keys():
+                if module._buffers[name] is not None:
+                    module._buffers[name] = _NO_WEIGHTS.detach()
+
+
+class Builder:
+    """Builds children of a space, with tensors but by default without drawing initial values.
+
+    Args:
+        space: The space of a program.
+        seed: Seed of the initial values.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self.space = space
+        self.roots = Roots(space)
+        self._program = space.program
+        self._seed = seed
+        self.num_builds = 0
+
+    def build(self, values: Sequence[Any], *, init: bool = False) -> Child:
+        """Returns the child of raw values.
+
+        Args:
+            values: Raw values aligned with the points of the space.
+            init: Whether parameters get their initial values; else their content is arbitrary.
+        """
+        self.num_builds += 1
+        recorder = _Recorder()
+        with _LOCK, _quiet(self._seed), recorder, torch.inference_mode(False), torch.enable_grad():
+            if init:
+                made = self.roots.build(values)
+            else:
+                with _NoInit():
+                    made = self.roots.build(values)
+            modules = [item._mu_result_() if is_call(item) else item for item in made]
+        self._need_modules(modules)
+        pairs = _Pairs(self.space, values)
+        for (node, item), module in zip(zip(self.roots.nodes, made, strict=True), modules, strict=True):
+            pairs.walk(node, item, module)
+        return Child(values, dict(zip(self.roots.names(), modules, strict=True)), recorder.owners(pairs))
+
+    def _need_modules(self, modules: list[Any]) -> None:
+        for path, module in zip(self.roots.paths, modules, strict=True):
+            if not isinstance(module, nn.Module):
+                raise LoweringError(
+                    "cannot share the weights of a call that returns no module",
+                    at=path,
+                    got=module,
+                    expected="a torch.nn.Module, as its annotation says",
+                    fix="return the module itself",
+                )
+
+
+@contextmanager
+def _quiet(seed: int) -> Iterator[None]:
+    """Leaves torch's generator as it was, and starts every build from the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+class _NoInit(TorchFunctionMode):
+    """Skips the filling of parameters, which costs most of the time of a build."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _FILLS:
+            target = args[0] if args else kwargs.get("tensor")
+            if isinstance(target, nn.Parameter):
+                return target
+        return func(*args, **kwargs)
+
+
+class _Pairs:
+    """Finds what stands for the candidates of choices in a child."""
+
+    def __init__(self, space: SearchSpace, values: Sequence[Any]) -> None:
+        self._space = space
+        self._values = values
+        self._seen: set[tuple[int, int]] = set()
+        self._index: dict[int, int] = space_index(space)
+        self.found: list[tuple[Tag, Any]] = []
+
+    def walk(self, node: Any, made: Any, result: Any = None) -> None:
+        """Compares a node of the program with what it became."""
+        if type(node) in LEAVES or (id(node), id(made)) in self._seen:
+            return
+        self._seen.add((id(node), id(made)))
+        if isinstance(node, OneOf):
+            index = self._index[id(node)]
+            self.found.append(((index, -1), made if result is None else result))
+            self.walk(node.candidates[self._values[index]], made)
+        elif isinstance(node, ManyOf):
+            self._walk_picks(node, made)
+        elif not isinstance(node, (HyperValue, Derived)):
+            below = dict(children(made))
+            for step, item in children(node):
+                if step in below:
+                    self.walk(item, below[step])
+            edits = dict(edited(made))
+            for where, item in edited(node):
+                if where in edits:
+                    self.walk(item, edits[where])
+
+    def _walk_picks(self, node: ManyOf, made: Any) -> None:
+        index = self._index[id(node)]
+        for slot, pick in enumerate(self._values[index]):
+            self.found.append(((index, slot), made[slot]))
+            self.walk(node.candidates[pick], made[slot])
+
+
+def space_index(space: SearchSpace) -> dict[int, int]:
+    """Returns the index of the point of each hyper value of a program, by its id."""
+    found: dict[int, int] = {}
+    template: Any = space._template
+    found.update(template._index_of)
+    return found
+
+
+class _Recorder:
+    """Notes, while a child is built, inside of which calls each module gets its tensors and layers."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._inside: dict[int, tuple[nn.Module, set[int]]] = {}
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> _Recorder:
+        register = torch.nn.modules.module
+        self._handles = [
+            register.register_module_parameter_registration_hook(self._note),
+            register.register_module_buffer_registration_hook(self._note),
+            register.register_module_module_registration_hook(self._note),
+        ]
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _note(self, module: nn.Module, name: str, tensor: Any) -> None:
+        if id(module) in self._inside or threading.get_ident() != self._thread:
+            return
+        frame: FrameType | None = sys._getframe(1)
+        inside: set[int] = set()
+        while frame is not None:
+            code = frame.f_code
+            if code.co_name == "build" and code.co_filename == __file__:
+                break
+            inside.add(id(code))
+            if code.co_varnames[:1] == ("self",):
+                inside.add(id(frame.f_locals.get("self")))
+            frame = frame.f_back
+        self._inside[id(module)] = (module, inside)
+
+    def owners(self, pairs: _Pairs) -> dict[int, set[Tag]]:
+        """Returns the decisions whose candidates made each module, by the id of the module."""
+        made: dict[int, set[Tag]] = {}
+        marks: dict[int, set[Tag]] = {}
+        classes: dict[type, set[Tag]] = {}
+        for tag, candidate in pairs.found:
+            if isinstance(candidate, nn.Module):
+                for module in candidate.modules():
+                    made.setdefault(id(module), set()).add(tag)
+            elif isinstance(candidate, type):
+                classes.setdefault(candidate, set()).add(tag)
+            elif type(candidate) not in LEAVES or hasattr(candidate, "__code__"):
+                marks.setdefault(id(getattr(candidate, "__code__", candidate)), set()).add(tag)
+        for number, (module, inside) in self._inside.items():
+            tags = set().union(*(marks[m] for m in inside & marks.keys()), *(
+                found for cls, found in classes.items() if isinstance(module, cls)))  # fmt: skip
+            if tags:
+                made.setdefault(number, set()).update(tags)
+        return made
+
+
+__all__ = ["Builder", "Child", "Tag", "space_index"]

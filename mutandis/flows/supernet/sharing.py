@@ -1,0 +1,89 @@
+"""`mu.share_weights`, and the report on what it would do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mutandis.errors import LoweringError, SettingError, SpaceError
+from mutandis.flows.supernet.report import LoweringReport
+from mutandis.flows.supernet.shared import Shared
+from mutandis.hyper import TracedProgram, space
+
+
+def share_weights(
+    program: Any, batch: Any = None, *, positions: str = "proven", check: str = "sampled", seed: int = 0
+) -> Shared:
+    """Makes all children of a program share one set of weights, without an edit of the program.
+
+    Choices among things have separate weights; numbers (widths, depths, kernel sizes) take parts of the same tensor.
+    Given a batch, four children are held against really built ones (see `Shared.verify`).
+
+    Args:
+        program: What holds hyper values, or its space.
+        batch: An example of the argument of the module, or a tuple of its arguments, on the CPU. Needed where a
+            number decides a size.
+        positions: What happens where a part of a tensor cannot be proven to be the right one: `proven` refuses, and
+            `leading` takes the leading places.
+        check: How it is known what depends on what. `sampled`: every decision is varied alone, random children are
+            held against that, and each child that is built later too; what only a rare combination of several
+            decisions changes may go unseen until `verify` or `export`. `always`: each DNA is really built at its first
+            use, which costs a build (milliseconds to tens of them) and a place in memory each.
+        seed: Seed of the initial weights, and of the children that are compared.
+
+    Returns:
+        The shared program.
+
+    Raises:
+        LoweringError: it cannot share weights; the message names the place and the remedy.
+        SpaceError: the program does not describe a space, or has no decisions.
+        SettingError: an argument is out of range.
+    """
+    made = space(program)
+    if not made.points:
+        raise SpaceError(
+            "cannot share the weights of a program without decisions",
+            got=program,
+            expected="at least one hyper value in its arguments",
+            fix="put mu.oneof([...]) or another hyper value where something shall be searched",
+        )
+    if isinstance(made.program, TracedProgram):
+        raise LoweringError(
+            "cannot share the weights of a function that decides as it runs",
+            got=program,
+            expected="a program whose modules can be seen before it runs",
+            fix="write the decisions as arguments of symbolic objects",
+        )
+    _one_of("positions", positions, "proven", "leading")
+    _one_of("check", check, "sampled", "always")
+    arguments = batch if batch is None or isinstance(batch, tuple) else (batch,)
+    shared = Shared(made, arguments, positions, check, seed)
+    if arguments is not None:
+        shared.verify_some(arguments, seed)
+    return shared
+
+
+def _one_of(name: str, value: str, *options: str) -> None:
+    if value not in options:
+        expected = " or ".join(map(repr, options))
+        raise SettingError("cannot share weights", at=name, got=value, expected=expected, fix="leave it out")
+
+
+def lowering_report(program: Any, batch: Any = None, *, positions: str = "leading", seed: int = 0) -> LoweringReport:
+    """Returns what would become of each decision of a program if its weights were shared.
+
+    Args:
+        program: As for `share_weights`.
+        batch: Likewise.
+        positions: Likewise; by default places that cannot be proven are listed and not refused.
+        seed: Likewise.
+
+    Returns:
+        A table; with the refusal, if the program cannot share weights.
+    """
+    try:
+        return share_weights(program, batch, positions=positions, seed=seed).report()
+    except LoweringError as error:
+        return LoweringReport((), (), 0, error)
+
+
+__all__ = ["lowering_report", "share_weights"]

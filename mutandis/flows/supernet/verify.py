@@ -1,0 +1,235 @@
+"""Whether a switched live program is what it claims to be: held against children that were really built.
+
+Compared are the module tree, classes, attributes and shapes; and on a batch, in float64 and training mode with equal
+random numbers: outputs, the gradient of every shared tensor (zero outside of what the child uses, None where it uses
+nothing), and buffers after the pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from mutandis.errors import LoweringError
+from mutandis.flows.supernet.assembly import Assembly
+from mutandis.flows.supernet.cuts import region
+from mutandis.flows.supernet.lowering.children import Child
+from mutandis.flows.supernet.lowering.facts import RECORD, Facts, facts_of, tree_of
+from mutandis.flows.supernet.store import Key, Loan, Store, tensor_of
+
+RTOL, ATOL = 1e-5, 1e-8
+_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verification:
+    """What was compared, and found equal.
+
+    Attributes:
+        modules: Number of modules whose class, layers, attributes and shapes were compared.
+        tensors: Number of shared tensors whose gradients were compared; 0 without a batch.
+        error: Largest difference of outputs, gradients and buffers; None without a batch.
+        positions: `proven`, or `unknown` where it was not checked which places of a cut tensor belong together.
+    """
+
+    modules: int
+    tensors: int
+    error: float | None
+    positions: str
+
+
+def compare_trees(live: Mapping[str, nn.Module], real: Child, late: Mapping[str, set[str]]) -> int:
+    """Holds the modules of the live program against those of a real child.
+
+    Returns:
+        How many modules there are.
+
+    Raises:
+        LoweringError: they differ.
+    """
+    found = facts_of(tree_of(live))
+    for path in sorted(real.facts.keys() | found.keys()):
+        expected, given = real.facts.get(path), found.get(path)
+        if expected is None or given is None:
+            raise _mismatch(path, "module", given, expected)
+        for what in ("kind", "layers"):
+            if getattr(given, what) != getattr(expected, what):
+                raise _mismatch(path, what, getattr(given, what), getattr(expected, what))
+        if _shapes(given) != _shapes(expected):
+            raise _mismatch(path, "tensors", _shapes(given), _shapes(expected))
+        skipped = {*late.get(path, ()), RECORD}
+        for name in given.attributes.keys() | expected.attributes.keys():
+            if name not in skipped and given.attributes.get(name) != expected.attributes.get(name):
+                raise _mismatch(path, name, given.attributes.get(name), expected.attributes.get(name))
+    return len(found)
+
+
+def compare_loans(live: Iterable[Loan], real: Iterable[Loan]) -> None:
+    """Holds which shared tensors the live program uses against those that belong to a real child.
+
+    Raises:
+        LoweringError: they differ, such as where two candidates look alike.
+    """
+    given = {(loan.path, loan.name): loan.key for loan in live}
+    for loan in real:
+        if given.get((loan.path, loan.name)) != loan.key:
+            raise _mismatch(loan.path, loan.name, given.get((loan.path, loan.name)), loan.key)
+
+
+def _shapes(facts: Facts) -> list[tuple[Any, ...]]:
+    return [t[:3] if t[0] in ("parameter", "state") else t[:2] for t in facts.tensors]
+
+
+def _mismatch(path: str, what: str, got: Any, expected: Any) -> LoweringError:
+    return LoweringError(
+        "the live program differs from the child that was really built",
+        at=f"{path}, {what}" if path else what,
+        got=got,
+        expected=repr(expected),
+        fix="report this: the program has a dependency that was not seen; search the decision with trials until then",
+    )
+
+
+class Check:
+    """A comparison on a batch, of one child.
+
+    Args:
+        live: The live program, switched to the child.
+        store: The shared tensors, in float64.
+        batch: Positional arguments of the module, in float64.
+
+    Attributes:
+        error: The largest difference so far.
+        start: The shared tensors before the pass.
+    """
+
+    def __init__(self, live: Assembly, store: Store, batch: tuple[Any, ...]) -> None:
+        self._store = store
+        self._loans = list(live.loans())
+        self._batch = batch
+        self.error = 0.0
+        self.start = {key: store.tensor(key).detach().clone() for key in store.every_key()}
+        self._output = self._run(live.roots[0])
+        self._grads = {key: _copy(store.tensor(key).grad) for key in store.every_key()}
+        self._after = {key: store.tensor(key).detach().clone() for key in store.every_key()}
+
+    def _run(self, module: nn.Module) -> list[torch.Tensor]:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+            torch.default_generator.manual_seed(_SEED)
+            module.train()
+            outputs = [t for t in tensors_in(module(*self._batch)) if t.is_floating_point()]
+            total = sum((t * torch.randn(t.shape, dtype=t.dtype, device=t.device)).sum() for t in outputs)
+            if isinstance(total, torch.Tensor) and total.requires_grad:
+                total.backward()  # type: ignore[no-untyped-call]
+        return [t.detach() for t in outputs]
+
+    def compare(self, real: Child) -> None:
+        """Runs a real child that holds the same weights and holds it against the live program.
+
+        Raises:
+            LoweringError: they differ.
+        """
+        outputs = self._run(next(iter(real.roots.values())))
+        if len(outputs) != len(self._output):
+            raise _mismatch("", "outputs", len(self._output), len(outputs))
+        for number, (given, expected) in enumerate(zip(self._output, outputs)):
+            self._need_close(f"output {number}", given, expected)
+        self._compare_gradients(real)
+        for loan, cut in self._loans:
+            if loan.is_buffer:
+                given = self._after[loan.key]
+                used = given[region(cut, given.shape, given.device)]
+                self._need_close(f"{loan.path}.{loan.name} after the pass", used, tensor_of(real, loan))
+
+    def _compare_gradients(self, real: Child) -> None:
+        expected: dict[Key, torch.Tensor] = {}
+        seen: set[int] = set()
+        for loan, cut in self._loans:
+            own = real.tree[loan.path]._parameters.get(loan.name)
+            if own is None or own.grad is None or id(own) in seen:
+                continue
+            seen.add(id(own))
+            full = self._store.tensor(loan.key)
+            total = expected.setdefault(loan.key, torch.zeros_like(full))
+            total[region(cut, full.shape, full.device)] += own.grad
+        for key, given in self._grads.items():
+            if given is None and key not in expected:
+                continue
+            self._need_close(f"gradient of {self._store.name(key)}", given, expected.get(key))
+
+    def _need_close(self, what: str, given: torch.Tensor | None, expected: torch.Tensor | None) -> None:
+        if given is None or expected is None:
+            shown = [None if t is None else float(t.abs().max()) for t in (given, expected)]
+            if all(not x for x in shown) and expected is not None:
+                return  # A real child has zeros where the live one has nothing.
+            raise _mismatch(what, "largest entry", *shown)
+        if given.shape != expected.shape:
+            raise _mismatch(what, "shape", tuple(given.shape), tuple(expected.shape))
+        if given.numel() == 0:
+            return
+        difference = float((given.double() - expected.double()).abs().max())
+        if not torch.allclose(given.double(), expected.double(), rtol=RTOL, atol=ATOL, equal_nan=True):
+            raise _mismatch(what, "largest difference", difference, 0.0)
+        if not math.isnan(difference):  # Equal nans count as equal.
+            self.error = max(self.error, difference)
+
+
+@contextmanager
+def doubled(store: Store, live: Assembly) -> Iterator[None]:
+    """Holds what the live program uses in float64 for a while, without gradients; what is done to it does not last."""
+    tensors = [store.tensor(key) for key in store.every_key()]
+    before = [(tensor, tensor.data, tensor.grad) for tensor in tensors]
+    own = live.own_buffers()
+    try:
+        for tensor in tensors:
+            tensor.grad = None
+            tensor.data = as_double(tensor.data)
+        for table, name, buffer in own:
+            dict.__setitem__(table, name, as_double(buffer))
+        live.renew()
+        yield
+    finally:
+        for tensor, data, grad in before:
+            tensor.grad = None
+            tensor.data = data
+            tensor.grad = grad
+        for table, name, buffer in own:
+            dict.__setitem__(table, name, buffer)
+        live.renew()
+
+
+def as_double(value: Any) -> Any:
+    """Returns a copy of a tensor, in float64 if it holds floats; containers of tensors likewise."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().double() if value.is_floating_point() and value.dtype != torch.float64 else (
+            value.detach().clone())  # fmt: skip
+    if isinstance(value, (list, tuple)):
+        return type(value)(as_double(item) for item in value)
+    if isinstance(value, dict):
+        return {key: as_double(item) for key, item in value.items()}
+    return value
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Yields the tensors in nested lists, tuples, dicts and attributes of an output."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+
+
+def _copy(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    return None if tensor is None else tensor.detach().clone()
+
+
+__all__ = ["Check", "Verification", "as_double", "compare_trees", "doubled", "tensors_in"]

@@ -1,0 +1,59 @@
+"""Parts of shared tensors by the rule of the layer, or by proof; refused where there is neither."""
+
+from __future__ import annotations
+
+import pytest
+import supernet_zoo as zoo
+import torch
+
+import mutandis as mu
+from mutandis.errors import LoweringError
+
+
+def test_a_cut_tensor_without_a_batch_is_refused_with_the_remedy():
+    with pytest.raises(LoweringError) as error:
+        mu.share_weights(zoo.programs()["concat"][0])
+    assert str(error.value) == (
+        "cannot tell which places of a shared weight belong to a smaller child\n"
+        "  at:       module a, norm, out\n"
+        "  expected: input channels that can be followed from layer to layer\n"
+        "  fix:      pass batch=x, an example of what the module is called with, or positions='leading'"
+    )
+
+
+def test_a_batch_that_the_module_cannot_take_is_named():
+    with pytest.raises(LoweringError, match=r"cannot run on the batch \(RuntimeError: Expected 3D"):
+        mu.share_weights(zoo.programs()["concat"][0], torch.ones(3))
+
+
+def test_leading_places_are_taken_where_that_is_asked_for_and_nothing_is_known():
+    program, batch = zoo.programs()["concat"]
+    for given, expected in ((batch, [0, 1, 4, 5]), (None, [0, 1, 2, 3])):
+        shared = mu.share_weights(program, given, positions="leading")
+        live = shared.materialize(shared.space.dna({"first": 1, "second": 0}))
+        live.out.weight.retain_grad() if given is None else None
+        shared.module.zero_grad()
+        live(batch).square().sum().backward()
+        gradient = dict(shared.module.named_parameters())["out.weight"].grad
+        assert gradient.flatten(1).abs().sum(0).nonzero().flatten().tolist() == expected
+
+
+def test_a_layer_that_only_some_children_have_is_placed_by_those():
+    """No child has the projection in full, since equal widths have none."""
+
+    @mu.symbolize
+    class Net(torch.nn.Module):
+        def __init__(self, a, b):
+            super().__init__()
+            self.first = torch.nn.Linear(4, a)
+            self.short = torch.nn.Identity() if a == b else torch.nn.Linear(a, b)
+            self.last = torch.nn.Linear(b, 2)
+
+        def forward(self, x):
+            return self.last(self.short(torch.relu(self.first(x))))
+
+    program, batch = Net(mu.oneof([2, 4, 6]), mu.oneof([2, 4, 6])), zoo.features(3, 4)
+    shared = mu.share_weights(program, batch)
+    assert shared.module.state_dict()["short.weight"].shape == (6, 6)
+    assert shared.report().unproven == ()
+    assert all(shared.verify(dna, batch).error < 1e-9 for dna in shared.space.enumerate())
