@@ -120,7 +120,8 @@ class Guards:
         raise undecided_error(values[0] if values else cls, "use a value in a torch function")
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        # A slot that is read before it is filled must not be reported with a repr, which would read it again.
+        if name.startswith("_") or any(name in vars(kind).get("__slots__", ()) for kind in type(self).__mro__):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         raise undecided_error(self, f"read attribute {name!r} of a value")
 

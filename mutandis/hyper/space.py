@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
 
-from mutandis.errors import DecisionError, SpaceError
+from mutandis.errors import DecisionError, PathError, SpaceError
 from mutandis.hyper.counting import Counter
 from mutandis.hyper.dna import DNA, unknown_decision
 from mutandis.hyper.points import CUSTOM, MANY, Point
@@ -481,7 +481,7 @@ class SearchSpace:
                 expected="a space without predicates, since a part of a child cannot be judged",
                 fix="split first, then call require on the parts",
             )
-        test = _path_test(where) if isinstance(where, str) else where
+        test = _path_test(where, self.points) if isinstance(where, str) else where
         inner = frozenset(p.index for p in self.points if not test(p))
         for point in self.points:
             above = [self.points[i] for i, _ in point.conditions if i in inner]
@@ -510,8 +510,13 @@ class SearchSpace:
         return "\n".join([heads, *lines]) if self.points else heads
 
 
-def _path_test(where: str) -> Callable[[Point], bool]:
-    prefix = Path.parse(where)
+def _path_test(where: str, points: Sequence[Point]) -> Callable[[Point], bool]:
+    try:
+        prefix = Path.parse(where)
+    except PathError:
+        if all(point.name != where for point in points):
+            raise
+        return lambda point: point.name == where  # A name may hold anything, also what no path can.
     return lambda point: point.name == where or any(Path.parse(p).startswith(prefix) for p in point.paths)
 
 

@@ -70,7 +70,10 @@ class HyperValue(Arithmetic):
         return copy.copy(self)  # Another object, so another decision.
 
     def __repr__(self) -> str:
-        main, common = self._main(), self._common()
+        try:
+            main, common = self._main(), self._common()
+        except AttributeError:  # Its constructor has refused its arguments, or is still at work.
+            return f"<{self._word} without settings>"
         first = [repr(value) for value in main.values()][: self._num_positional]
         rest = [f"{key}={value!r}" for key, value in list(main.items())[self._num_positional :]]
         return f"{self._word}({', '.join([*first, *rest, *(f'{k}={v!r}' for k, v in common.items())])})"

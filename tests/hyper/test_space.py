@@ -235,6 +235,12 @@ def test_split_gives_outer_children_that_are_abstract_in_the_rest():
     assert (grandchild["net"].width, grandchild["net"].depth, grandchild["net"].ops) == (32, 64, [1])
 
 
+def test_split_takes_a_name_that_is_no_path():
+    outer, inner = mu.space([mu.oneof([1, 2], name="edge 0 to 1"), mu.oneof([3, 4])]).split("edge 0 to 1")
+    assert [point.name for point in outer.points] == ["edge 0 to 1"]
+    assert len(inner.points) == 1
+
+
 def test_split_keeps_shared_inner_decisions_shared():
     width = mu.oneof([1, 2])
     outer, _ = mu.space([mu.boolv(), width, [width]]).split(lambda p: p.is_bool)

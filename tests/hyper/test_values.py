@@ -8,6 +8,7 @@ import pytest
 
 import mutandis as mu
 from mutandis.errors import SettingError, SpaceError, UndecidedError
+from mutandis.hyper import ManyOf
 
 
 @pytest.mark.parametrize(
@@ -362,3 +363,10 @@ def test_a_clone_has_decisions_of_its_own(value):
     space = mu.space([program, mu.clone(program)])
     assert len(space.points) == 2
     assert space.size == mu.space(program).size ** 2
+
+
+def test_a_value_whose_constructor_refused_can_be_shown():
+    half_built = object.__new__(ManyOf)
+    assert repr(half_built) == "<manyof without settings>"
+    with pytest.raises(AttributeError, match="k_min"):
+        _ = half_built.k_min
