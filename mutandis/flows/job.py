@@ -7,13 +7,14 @@ or the metrics come out. Reports, and whether to stop, go through the talk of it
 from __future__ import annotations
 
 import inspect
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mutandis.errors import FeedbackError, SettingError
+from mutandis.errors import FeedbackError, SettingError, StorageError
 from mutandis.hyper import DNA, SearchSpace
 
 REPORT, SHOULD_STOP, CHECKPOINT, INHERITED = "report", "should_stop", "checkpoint", "inherited"
@@ -38,11 +39,13 @@ class Order:
         trial: The number of the trial.
         values: The raw values of its DNA.
         fidelity: How long it shall train in all, or None where that is up to it.
+        attempt: How often the trial was started.
     """
 
     trial: int
     values: tuple[Any, ...]
     fidelity: float | None = None
+    attempt: int = 1
 
 
 class JobFeedback:
@@ -52,12 +55,14 @@ class JobFeedback:
         dna: The decisions of the trial.
         fidelity: How long the trial shall have been trained in all when it is answered; None where it is up to you.
         trial: The number of the trial.
+        attempt: How often it was started; above 1 where a store tells of a worker that was lost.
     """
 
     def __init__(self, order: Order, dna: DNA, talk: Talk) -> None:
         self.dna = dna
         self.fidelity = order.fidelity
         self.trial = order.trial
+        self.attempt = order.attempt
         self._talk = talk
         self._answer: tuple[str, Any] | None = None
 
@@ -68,14 +73,22 @@ class JobFeedback:
 
     @property
     def checkpoint(self) -> Path:
-        """A directory of this trial alone."""
-        return Path(self._talk.ask((CHECKPOINT,)))
+        """A directory of this trial alone.
+
+        Raises:
+            StorageError: the trial runs on another machine, which does not share the directory.
+        """
+        return self._shared(Path(self._talk.ask((CHECKPOINT,))))
 
     @property
     def inherited(self) -> Path | None:
-        """The checkpoint of the trial that this one goes on from, to read; None where it starts afresh."""
+        """The checkpoint of the trial that this one goes on from, to read; None where it starts afresh.
+
+        Raises:
+            StorageError: the trial runs on another machine, which does not share the directory.
+        """
         found = self._talk.ask((INHERITED,))
-        return None if found is None else Path(found)
+        return None if found is None else self._shared(Path(found))
 
     def __call__(self, reward: Any, *, metrics: Mapping[str, Any] | None = None) -> None:
         """Answers the trial, as returning the reward does; see `TrialFeedback`.
@@ -109,6 +122,17 @@ class JobFeedback:
         except kinds as error:
             if self._answer is None:
                 self.skip(f"{type(error).__name__}: {error}")
+
+    def _shared(self, path: Path) -> Path:
+        if path.is_dir():
+            return path
+        raise StorageError(
+            "cannot reach the checkpoint of a trial",
+            at=f"trial {self.trial}",
+            got=str(path),
+            expected=f"a directory that this machine ({platform.node()}) shares with the one that searches",
+            fix="let TMPDIR name a directory on a file system of all machines where the search is started",
+        )
 
     def _settle(self, answer: tuple[str, Any]) -> None:
         if self._answer is not None:

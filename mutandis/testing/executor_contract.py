@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -238,9 +240,9 @@ class ExecutorContract:
         """Neither a payload nor a task that cannot be pickled gets into a pool."""
         self._need_isolation()
         with pytest.raises(ExecutorError, match="cannot send a job"):
-            pool.submit(0, ("square", lambda: 3))
+            pool.submit(0, ("square", threading.Lock()))
         with pytest.raises(ExecutorError, match="cannot send the task"):
-            self.executor.open(lambda payload, talk: None, lambda key, data: None)
+            self.executor.open(partial(work, threading.Lock()), lambda key, data: None)
         pool.submit(1, ("square", 3))
         assert self._all(pool, 1)[1].value == 9
 

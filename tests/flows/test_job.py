@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import pickle
-from pathlib import Path
+import platform
 
 import pytest
 from search_programs import Trainer, quadratic
 
 import mutandis as mu
-from mutandis.errors import FeedbackError, SettingError
+from mutandis.errors import FeedbackError, SettingError, StorageError
 from mutandis.flows.job import Job, JobFeedback, Order, call, own_objective
 
 SPACE = mu.space({"x": mu.intv(0, 9)})
@@ -80,20 +80,34 @@ def test_a_function_without_a_signature_is_called_plainly():
     assert call(max, ((1, 2),), object()) == 2
 
 
-def test_reports_and_questions_go_through_the_talk():
-    line = Line(should_stop=True, checkpoint="here", inherited=None)
+def test_reports_and_questions_go_through_the_talk(tmp_path):
+    line = Line(should_stop=True, checkpoint=str(tmp_path), inherited=None)
     feedback = JobFeedback(order(fidelity=9.0), SPACE.dna({"['x']": 3}), line)
     feedback.report({"loss": 1.0}, step=2)
     assert feedback.should_stop() is True
-    assert feedback.checkpoint == Path("here")
+    assert feedback.checkpoint == tmp_path
     assert feedback.inherited is None
     assert feedback.fidelity == 9.0
     assert line.said[0] == ("report", {"loss": 1.0}, 2)
 
 
-def test_the_checkpoint_of_another_trial_is_a_path():
-    feedback = JobFeedback(order(), SPACE.dna({"['x']": 3}), Line(inherited="there"))
-    assert feedback.inherited == Path("there")
+def test_the_checkpoint_of_another_trial_is_a_path(tmp_path):
+    feedback = JobFeedback(order(), SPACE.dna({"['x']": 3}), Line(inherited=str(tmp_path)))
+    assert feedback.inherited == tmp_path
+
+
+@pytest.mark.parametrize("which", ["checkpoint", "inherited"])
+def test_a_checkpoint_that_this_machine_does_not_share_is_told_so(which):
+    feedback = JobFeedback(order(), SPACE.dna({"['x']": 3}), Line(**{which: "/nowhere/trial-0"}))
+    with pytest.raises(StorageError) as error:
+        getattr(feedback, which)
+    assert str(error.value) == (
+        "cannot reach the checkpoint of a trial\n"
+        "  at:       trial 0\n"
+        "  got:      '/nowhere/trial-0' (str)\n"
+        f"  expected: a directory that this machine ({platform.node()}) shares with the one that searches\n"
+        "  fix:      let TMPDIR name a directory on a file system of all machines where the search is started"
+    )
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,13 @@ def test_a_script_without_a_guard_is_told_what_to_do(tmp_path):
     assert 'put the call under `if __name__ == "__main__":`' in done.stderr
 
 
+def test_what_has_no_name_is_refused_with_the_way_out():
+    with pytest.raises(ExecutorError) as error:
+        Processes().open(lambda payload, talk: None, lambda key, data: None)
+    assert "cannot send the task to a worker process" in str(error.value)
+    assert "define classes and functions at the top level of a module, or run in this process" in str(error.value)
+
+
 class Unreadable:
     def __reduce__(self):
         return (int, ("not a number",))
