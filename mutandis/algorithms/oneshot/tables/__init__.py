@@ -1,0 +1,1 @@
+"""The differentiable policy: tables of logits, what is drawn from them, and what moves them."""
