@@ -26,6 +26,7 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmarks]'
 	$(BIN)/python benchmarks/bench_foundation.py
+	$(BIN)/python benchmarks/hpo.py --throughput
 
 clean:
 	rm -rf $(VENV) build *.egg-info

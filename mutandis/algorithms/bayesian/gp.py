@@ -47,7 +47,8 @@ class GaussianProcess(Algorithm):
     """Models the reward over the whole space and tries the point that promises most.
 
     The choice for few, expensive trials of up to about six ranges. In ten and more rugged ones it explores for long:
-    there a smaller `exploration`, such as 0.5, or `CMAES` finds more in 100 trials. Needs scipy and threadpoolctl: `pip install 'mutandis[bayesian]'`.
+    there a smaller `exploration`, such as 0.5, or `CMAES` finds more in 100 trials. Needs scipy and threadpoolctl:
+    `pip install 'mutandis[bayesian]'`.
 
     A proposal costs O(n^3 + n^2 c) for n modelled points and c = 1,700 candidates: about 10 ms at n = 100. More than
     `max_points` results are thinned: the newest half stays, and the best of the others. The state grows with the

@@ -12,7 +12,8 @@ of parents and offspring by (front, larger d first); a tournament of two compare
 *Departures*: equal DNAs are merged before the population is cut, the first result staying, since copies have no
 distance to each other. The distances that the tournament looks at are those among the parents alone, so that they
 follow from these. Ties go to the older individual, and in a tournament to the one drawn first. The operators suit
-decisions of any kind; the paper's for reals are `SimulatedBinaryCrossover` and, instead of its polynomial mutation, `Local`.
+decisions of any kind; the paper's for reals are `SimulatedBinaryCrossover` and, instead of its polynomial mutation,
+`Local`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ class Node:
 )  # fmt: skip
 def test_a_method_does_what_the_function_does(name, arguments):
     node = Node(1)
-    found, expected = getattr(node, name)(*arguments), getattr(mu.symbolic if name == "get" else mu, name)(node, *arguments)
+    function = mu.symbolic.get if name == "get" else getattr(mu, name)
+    found, expected = getattr(node, name)(*arguments), function(node, *arguments)
     assert mu.equal(found, expected) or str(found) == str(expected)
 
 
