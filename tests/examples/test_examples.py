@@ -14,6 +14,7 @@ from tables import SIZE, needs_size
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALLEST = {
+    "one_shot_fashion.py": ["--epochs", "1", "--final-epochs", "1", "--runs", "1", "--train-size", "200"],
     "hello.py": ["--trials", "3"],
     "existing_code_before.py": ["--epochs", "1", "--width", "4"],
     "existing_code.py": ["--epochs", "1", "--trials", "2"],

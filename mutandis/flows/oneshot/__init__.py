@@ -1,0 +1,12 @@
+"""The published recipe of weight sharing as a driver, and the parts it is made of for loops of your own."""
+
+from __future__ import annotations
+
+from mutandis.flows.oneshot.driver import one_shot as one_shot
+from mutandis.flows.oneshot.recipe import cosine as cosine
+from mutandis.flows.oneshot.result import Epoch as Epoch
+from mutandis.flows.oneshot.result import Memory as Memory
+from mutandis.flows.oneshot.result import OneShotResult as OneShotResult
+from mutandis.flows.oneshot.running import running as running
+
+__all__ = ["Epoch", "Memory", "OneShotResult", "cosine", "one_shot", "running"]

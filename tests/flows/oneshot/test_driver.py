@@ -1,0 +1,247 @@
+"""One program, all algorithms, and no other line changed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toy_shared import BEST, cells, images, squared, toy_batches, toy_program
+
+import mutandis as mu
+from mutandis.algorithms.oneshot.enas import ENAS
+from mutandis.algorithms.oneshot.gates import DSNAS, ProxylessNAS
+from mutandis.algorithms.oneshot.gumbel import GDAS, SNAS
+from mutandis.algorithms.oneshot.mixtures import DARTS, SETN
+from mutandis.algorithms.oneshot.resources import ResourceConstrained, TableCost
+from mutandis.algorithms.oneshot.single_path import RSPS, SPOS
+from mutandis.algorithms.oneshot.sizes import TAS, FBNetV2
+from mutandis.algorithms.oneshot.tunas import TuNAS
+from mutandis.errors import LoweringError, SettingError
+from mutandis.flows.costs import fit_cost
+
+ALGORITHMS = {
+    "RSPS": RSPS(num_candidates=3),
+    "SPOS": SPOS(num_trials=3),
+    "ENAS": ENAS(num_candidates=3, num_steps=1, batch_size=2),
+    "TuNAS": TuNAS(),
+    "DARTS": DARTS(),
+    "DARTS second order": DARTS(order=2),
+    "SETN": SETN(num_candidates=3),
+    "GDAS": GDAS(),
+    "GDAS autodl": GDAS(form="autodl"),
+    "GDAS all": GDAS(form="all"),
+    "SNAS": SNAS(),
+    "DSNAS": DSNAS(),
+    "ProxylessNAS": ProxylessNAS(every=1),
+    "ProxylessNAS all": ProxylessNAS(paths="all", every=2),
+    "FBNetV2": FBNetV2(),
+    "TAS": TAS(),
+    "resource constrained": ResourceConstrained(GDAS(), TableCost({"edge 0 to 1": [0.0, 0.0, 1.0, 9.0, 0.0]})),
+    "random": mu.algorithms.Random(),
+    "evolution": mu.algorithms.RegularizedEvolution(2, 2),
+    "REINFORCE": mu.algorithms.Reinforce(),
+    "TPE": mu.algorithms.TPE(),
+}
+
+
+def run(algorithm, shared=None, **changes):
+    settings = {"train": images(3, 0), "valid": images(2, 1), "epochs": 2, "num_candidates": 3, "num_calibration": 2,
+                "collapse": 2.0}  # fmt: skip
+    return mu.one_shot(shared or cells(), algorithm, **{**settings, **changes})
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_another_algorithm_is_another_argument(name):
+    result = run(ALGORITHMS[name])
+    assert len(result.history) == 2 and result.history[-1].num_skipped == 0
+    assert result.shared.space.allows(result.dna)
+    child = result.child()
+    child.eval()
+    live = result.shared.materialize(result.dna)
+    live.eval()
+    x = images(1, 2)[0][0]
+    assert torch.allclose(child(x), live(x)) and child.arch == live.arch
+    for path, chances in result.policy.items():
+        assert sum(chances) == pytest.approx(1.0) and path in result.history[-1].entropy
+
+
+@pytest.mark.parametrize("name", ["RSPS", "GDAS", "TuNAS", "DARTS second order"])
+def test_a_run_hangs_on_its_seed_alone(name):
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    first = run(ALGORITHMS[name], seed=3)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(2)
+    second, other = run(ALGORITHMS[name], seed=3), run(ALGORITHMS[name], seed=4)
+    assert (first.dna, first.history, first.policy) == (second.dna, second.history, second.policy)
+    assert other.history != first.history
+
+
+FOUND = {
+    "RSPS": (RSPS(num_candidates=60), None),
+    "SPOS": (SPOS(num_trials=60), None),
+    "ENAS": (ENAS(num_candidates=60, num_steps=3, batch_size=5), None),
+    "TuNAS": (TuNAS(learning_rate=0.1), None),
+    "DARTS": (DARTS(learning_rate=0.05), None),
+    "DARTS second order": (DARTS(order=2, learning_rate=0.05), None),
+    "SETN": (SETN(num_candidates=6, learning_rate=0.05), None),
+    "GDAS": (GDAS(learning_rate=0.1), None),
+    "SNAS": (SNAS(learning_rate=0.05), None),
+    "DSNAS": (DSNAS(learning_rate=0.05), None),
+    "ProxylessNAS": (ProxylessNAS(every=1, learning_rate=0.1), None),
+    "random": (mu.algorithms.Random(), "uniform"),
+    "evolution": (mu.algorithms.RegularizedEvolution(10, 3), "uniform"),
+    "REINFORCE": (mu.algorithms.Reinforce(), "proposals"),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_the_functions_that_made_the_data_are_found(name):
+    algorithm, train_with = FOUND[name]
+    # Without a number of its own a candidate cannot scale itself, which gates and hard draws need; see gumbel.py.
+    shared = mu.share_weights(mu.nn.Sequential(toy_program(False), mu.nn.Unflatten(0, (-1, 1)), mu.nn.Linear(1, 1)))
+    loss = lambda child, batch: (child(batch[0])[:, 0] - batch[1]).square().mean()  # noqa: E731
+    result = mu.one_shot(shared, algorithm, train=toy_batches(25, 0), valid=toy_batches(25, 1), epochs=8, loss=loss,
+                         train_with=train_with, num_candidates=60, seed=0)  # fmt: skip
+    assert result.dna.values == BEST
+
+
+def test_a_cost_reaches_the_algorithm_that_weighs_it():
+    cost = fit_cost(cells(), "params")
+    cheap = run(TuNAS(target=900.0, exponent=-5.0, learning_rate=1.0, delay=0.0, op_warmup=0.0, size_warmup=0.0),
+                cost=cost, epochs=20)  # fmt: skip
+    dear = run(TuNAS(target=2700.0, exponent=-5.0, learning_rate=1.0, delay=0.0, op_warmup=0.0, size_warmup=0.0),
+               cost=cost, epochs=20)  # fmt: skip
+    assert cost(cheap.dna) < cost(dear.dna)
+
+
+def test_candidates_are_measured_on_the_same_batches():
+    seen = []
+
+    def metric(child, batch):
+        seen.append(id(batch[0]))
+        return 0.0
+
+    batches = images(5, 3)
+    run(RSPS(num_candidates=4), metric=metric, evaluation=batches, num_eval_batches=2)
+    assert seen == [id(x) for x, _ in batches[:2]] * 4
+
+
+def test_the_found_child_is_calibrated_and_the_live_program_stands_there():
+    result = run(GDAS(), num_calibration=2)
+    norms = [m for m in result.shared.materialize(result.dna).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert result.shared.dna == result.dna
+    assert all(int(norm.num_batches_tracked) == 2 for norm in norms)
+
+
+def test_memory_is_expected_before_training():
+    shared = cells()
+    single, whole = run(RSPS(num_candidates=1), shared), run(DARTS(), cells())
+    weights = sum(p.numel() * 4 for p in shared.module.parameters())
+    assert 2 * weights < single.memory.expected_bytes < whole.memory.expected_bytes
+    assert single.memory.measured_bytes is None
+
+
+def test_batches_go_where_the_weights_are():
+    result = run(RSPS(num_candidates=1), cells(), epochs=1)
+    assert next(result.shared.module.parameters()).device.type == "cpu"
+
+
+def test_widths_are_searched_by_sampling_and_refused_by_mixtures_before_training():
+    width = mu.oneof([2, 4, 6], name="width")
+    program = mu.nn.Sequential(mu.nn.Linear(2, width), mu.nn.ReLU(), mu.nn.Linear(width, 1))
+    loss = lambda child, batch: (child(batch[0])[:, 0] - batch[1]).square().mean()  # noqa: E731
+    settings = {"train": toy_batches(4, 0), "valid": toy_batches(2, 1), "loss": loss}
+    shared = mu.share_weights(program, torch.zeros(1, 2))
+    assert run(TuNAS(op_warmup=0.0), shared, **settings).dna in list(shared.space.enumerate())
+    before = {name: p.clone() for name, p in shared.module.named_parameters()}
+    with pytest.raises(LoweringError, match="cannot run several arms of this decision"):
+        run(DARTS(), shared, **settings)
+    assert all(torch.equal(p, before[name]) for name, p in shared.module.named_parameters())
+
+
+def test_weights_that_no_child_of_a_step_uses_are_left_alone():
+    width = mu.oneof([2, 4], name="width")
+    shared = mu.share_weights(mu.nn.Sequential(mu.nn.Linear(2, width), mu.nn.Linear(width, 1)), torch.zeros(1, 2))
+    narrow = mu.algorithms.Grid()
+    loss = lambda child, batch: (child(batch[0])[:, 0] - batch[1]).square().mean()  # noqa: E731
+    before = shared.module.get_parameter("0.weight").detach().clone()
+    run(narrow, shared, train=toy_batches(1, 0), valid=toy_batches(1, 1), loss=loss, epochs=1, train_with="proposals",
+        num_candidates=1)  # fmt: skip
+    after = shared.module.get_parameter("0.weight").detach()
+    assert torch.equal(after[2:], before[2:]) and not torch.equal(after[:2], before[:2])
+
+
+def test_a_collapse_is_warned_about():
+    cost = fit_cost(cells(), "params")
+    algorithm = ResourceConstrained(DARTS(learning_rate=1.0), cost)
+    with pytest.warns(mu.errors.MutandisWarning, match="takes candidates without weights .* at 100% of the choices"):
+        run(algorithm, collapse=0.8)
+
+
+def test_the_example_of_the_documentation_runs():
+    result = mu.one_shot(cells(), mu.algorithms.Random(), train=images(2, 0), valid=images(1, 1), epochs=1,
+                         num_candidates=2)  # fmt: skip
+    assert result.child().arch.startswith("|")
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"algorithm": "GDAS"}, "cannot search shared weights\n"
+                            "  at:       one_shot.algorithm\n"
+                            "  got:      'GDAS' (str)\n"
+                            "  expected: an algorithm\n"
+                            "  fix:      write mu.algorithms.Random() or another"),
+    ({"train_with": "uniform"}, "cannot choose how weights are trained\n"
+                                "  at:       one_shot.train_with\n"
+                                "  got:      'uniform' (str)\n"
+                                "  expected: None for GDAS, which has a way of its own\n"
+                                "  fix:      leave it out"),
+    ({"algorithm": mu.algorithms.Grid(), "train_with": "proposal"}, "cannot choose how weights are trained\n"
+                                                                    "  at:       one_shot.train_with\n"
+                                                                    "  got:      'proposal' (str)\n"
+                                                                    "  expected: 'uniform' or 'proposals'\n"
+                                                                    "  fix:      leave it out"),
+    ({"algorithm": mu.algorithms.Grid(), "cost": 3}, "cannot weigh a cost\n"
+                                                     "  at:       one_shot.cost\n"
+                                                     "  got:      3 (int)\n"
+                                                     "  expected: None for Grid, which only sees rewards\n"
+                                                     "  fix:      put the cost into metric=, or wrap the algorithm in "
+                                                     "Constrained(...)"),
+])  # fmt: skip
+def test_settings_without_effect_are_refused(changes, message):
+    with pytest.raises(SettingError) as caught:
+        run(changes.pop("algorithm", GDAS()), **changes)
+    assert str(caught.value) == message
+
+
+def test_a_program_whose_weights_are_not_shared_is_refused():
+    with pytest.raises(SettingError) as caught:
+        run(GDAS(), 5)
+    assert str(caught.value) == (
+        "cannot train shared weights\n"
+        "  at:       one_shot.shared\n"
+        "  got:      5 (int)\n"
+        "  expected: a program whose weights are shared\n"
+        "  fix:      pass mu.share_weights(program)"
+    )
+
+
+def test_the_loss_of_your_own_is_what_is_trained():
+    shared = mu.share_weights(toy_program())
+    result = mu.one_shot(shared, RSPS(num_candidates=16), train=toy_batches(20, 0), valid=toy_batches(1, 1), epochs=4,
+                         loss=squared)  # fmt: skip
+    assert result.history[-1].loss < result.history[0].loss
+
+
+@pytest.mark.parametrize("name", ["RSPS", "TuNAS", "ENAS", "evolution", "GDAS"])
+def test_choices_below_choices_are_searched_one_path_at_a_time(name):
+    inner = mu.oneof([mu.nn.Identity(), mu.nn.Linear(2, 2)], name="inner")
+    outer = mu.oneof([mu.nn.Linear(2, 2), mu.nn.Sequential(mu.nn.Linear(2, 2), inner)], name="outer")
+    shared = mu.share_weights(mu.nn.Sequential(outer, mu.nn.Linear(2, 1)), torch.zeros(1, 2))
+    loss = lambda child, batch: (child(batch[0])[:, 0] - batch[1]).square().mean()  # noqa: E731
+    algorithm = TuNAS(op_warmup=0.0) if name == "TuNAS" else ALGORITHMS[name]
+    settings = {"train": toy_batches(4, 0), "valid": toy_batches(2, 1), "loss": loss}
+    if name == "GDAS":  # Its weights stand on whole arms, which the inner choice would change.
+        with pytest.raises(LoweringError, match="cannot run several arms of a choice at once"):
+            run(algorithm, shared, **settings)
+    else:
+        assert shared.space.allows(run(algorithm, shared, **settings).dna)
