@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from mutandis import symbolic as symbolic
     from mutandis import testing as testing
     from mutandis.flows import Study as Study
+    from mutandis.flows import one_shot as one_shot
     from mutandis.flows import sample as sample
+    from mutandis.flows import search as search
     from mutandis.flows.supernet import share_weights as share_weights
     from mutandis.hyper import DNA as DNA
     from mutandis.hyper import boolv as boolv
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
-    **dict.fromkeys(("Study", "sample"), "mutandis.flows"),
+    **dict.fromkeys(("Study", "one_shot", "sample", "search"), "mutandis.flows"),
     "share_weights": "mutandis.flows.supernet",
     **dict.fromkeys(("DNA", "boolv", "derive", "evolve", "floatv", "intv", "manyof", "oneof", "permutate", "space",
                      "subset", "trace"), "mutandis.hyper"),

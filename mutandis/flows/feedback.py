@@ -12,6 +12,7 @@ from typing import Any
 
 from mutandis.algorithms.schedulers import Directive
 from mutandis.errors import FeedbackError
+from mutandis.flows.studies.checkpoints import Checkpoint
 from mutandis.flows.studies.objectives import Objective, as_number, is_valid, read_rewards
 from mutandis.flows.studies.trial import ABANDONED, FAILED, RUNNING, SKIPPED, Trial
 from mutandis.flows.turns import Turn
@@ -37,6 +38,7 @@ class TrialFeedback:
         if turn is None:
             turn = Turn(trial.dna)
             turn.begin(trial.id, objectives, None)
+            turn.checkpoint = Checkpoint(f"mutandis-trial-{trial.id}-")
         self._trial = trial
         self._turn = turn
         self._objectives = objectives
@@ -69,6 +71,14 @@ class TrialFeedback:
         return self._turn.fidelity
 
     @property
+    def attempt(self) -> int:
+        """How often the trial was started; above 1 where the study is in a store and an earlier worker was lost.
+
+        What that one left in `checkpoint` is still there.
+        """
+        return self._trial.attempt
+
+    @property
     def is_answered(self) -> bool:
         """Whether the trial has ended."""
         return self._trial.state != RUNNING
@@ -78,7 +88,8 @@ class TrialFeedback:
         """A directory of this trial alone, made when it is first asked for.
 
         It is gone with the feedback, unless another trial may go on from this one: then with the study, or when that
-        trial has ended.
+        trial has ended. Of a study in a store it stands beside the file until the trial has ended, so that the next
+        attempt goes on from what a lost one has left.
         """
         assert self._turn.checkpoint is not None  # Every turn has begun.
         return self._turn.checkpoint.path
@@ -135,12 +146,15 @@ class TrialFeedback:
     def should_stop(self) -> bool:
         """Returns whether the trial should end now: answer it then with what it has reached.
 
-        Either the scheduler says so, to stop or complete it for good or to pause it, or `stop=` of `mu.sample` does.
-        What it once said holds. A trial that was told to pause, or whose last report would have it paused, is
-        recorded as paused when it is answered; one that was never told to stop, as completed.
+        Either the scheduler says so, to stop or complete it for good or to pause it, or `stop=` of `mu.sample` does, or
+        another worker has taken the trial over, and what this one finds is dropped. What it once said holds. A trial
+        that was told to pause, or whose last report would have it paused, is recorded as paused when it is answered;
+        one that was never told to stop, as completed.
         """
         if self._told is None:
-            if self._turn.directive is not Directive.CONTINUE:
+            if self._turn.is_lost:
+                self._told = Directive.STOP
+            elif self._turn.directive is not Directive.CONTINUE:
                 self._told = self._turn.directive
             elif self._stop is not None and self._stop(self.trial):
                 self._told = Directive.STOP
@@ -205,7 +219,7 @@ class TrialFeedback:
         record = self.trial
         self._trial = Trial(
             record.id, record.dna, state, curve=record.curve, seconds=seconds, space=record.space,
-            parent=record.parent, started=record.started, worker=worker, **changes,
+            parent=record.parent, started=record.started, worker=worker, attempt=record.attempt, **changes,
         )  # fmt: skip
         self._finish(self._trial)
 

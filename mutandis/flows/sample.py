@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -11,12 +12,15 @@ from typing import Any
 
 from mutandis.algorithms import Algorithm
 from mutandis.algorithms.schedulers import Scheduler
-from mutandis.errors import MutandisWarning, SpaceExhausted
+from mutandis.errors import MutandisWarning, SettingError, SpaceExhausted
 from mutandis.flows.engine import Engine
 from mutandis.flows.escape import escaped
 from mutandis.flows.feedback import TrialFeedback
-from mutandis.flows.opening import begin, need_amount
+from mutandis.flows.interrupts import Interrupts
+from mutandis.flows.opening import begin, need_amount, need_order
+from mutandis.flows.shared import SharedEngine
 from mutandis.flows.studies import Study, Trial
+from mutandis.flows.turns import Turn
 from mutandis.hyper import Point, SearchSpace
 from mutandis.progress import Bar
 
@@ -27,12 +31,14 @@ def sample(
     *,
     trials: int | None = None,
     where: Callable[[Point], bool] | str | None = None,
-    study: Study | None = None,
+    study: Study | str | os.PathLike[str] | None = None,
     objectives: Sequence[str] | str = ("reward",),
     seed: int = 0,
     timeout: float | None = None,
     stop: Callable[[Trial], bool] | None = None,
     scheduler: Scheduler | None = None,
+    deterministic: bool = False,
+    callbacks: Sequence[Callable[[Study, Trial], None]] = (),
     progress: bool | None = None,
 ) -> Sampling:
     """Searches a program: yields children and the way to answer each.
@@ -56,6 +62,11 @@ def sample(
             child.save(feedback.checkpoint / "weights")
             feedback(child.accuracy())
 
+    With `study="search.db"` any number of processes, on any machines that see the store, run the same script and share
+    one search. Killed at any instant and started again, it goes on: what a lost worker left is taken over by whoever
+    comes first, with `feedback.attempt` above 1 and what is in `feedback.checkpoint`. Ctrl-C gives a trial back. A
+    worker leaves when nothing is left for it, though others may still be at their last trials.
+
     Args:
         program: What holds hyper values: a symbolic object, a list, tuple or dict, a hyper value; or a `SearchSpace`;
             or a function without arguments that makes decisions as it runs (its child is a callable).
@@ -64,41 +75,56 @@ def sample(
             algorithm and scheduler have nothing left.
         where: Which decisions are made here: a predicate of the point, or the path of a part of the program. The
             children stay abstract in the others, so that loops nest.
-        study: Where the trials are recorded; a new `Study` by default. The algorithm and seed that made its trials
-            go on where they stopped; any other algorithm is told of those that are finished.
+        study: Where the trials are recorded: a `Study`, or what `Study` opens, such as "search.db"; by default a new
+            one in memory. The algorithm and seed that made its trials go on where they stopped; any other algorithm is
+            told of those that are finished.
         objectives: Metrics that count; larger is better, or smaller with a minus in front.
         seed: Seed of the run; the same seed gives the same decisions.
         timeout: After how many seconds no further trial begins.
         stop: Says from the record of a running trial whether it should end early; asked by `feedback.should_stop()`.
         scheduler: Says how long trials go on, from what `feedback.report` says of every objective; asked by
             `feedback.should_stop()` too.
+        deterministic: Whether the decisions are the same for any number of workers up to 8: trial n is then proposed
+            when exactly the results of trials 0 to n - 8 are known, whatever else has ended. It takes no scheduler.
+        callbacks: What is called with the study and the record of each trial that has ended here, such as
+            `mu.integrations.TensorBoard()`. Their errors go on, after the trial is recorded.
         progress: Whether to show a progress bar; by default on a terminal.
 
     Returns:
         An iterator of (child, feedback); its `study` holds the trials.
 
     Raises:
-        SpaceError: the program has no decisions, or the study is of another space.
+        SpaceError: the program has no decisions, or the study is of quite another space.
         SettingError: an argument is out of range, or the algorithm cannot search this space.
+        StorageError: the store cannot be opened.
     """
     need_amount("trials", trials, int)
     need_amount("timeout", timeout, (int, float))
+    need_order(deterministic, scheduler)
     searched, engine = begin(program, algorithm, study=study, objectives=objectives, seed=seed, where=where,
-                             scheduler=scheduler)  # fmt: skip
-    return Sampling(searched, engine, trials, timeout, stop, progress)
+                             scheduler=scheduler, deterministic=deterministic)  # fmt: skip
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise SettingError("cannot call back", at="callbacks", got=callbacks,
+                           expected="a list of functions of the study and a trial",
+                           fix="write callbacks=[mu.integrations.TensorBoard()]")  # fmt: skip
+    return Sampling(searched, engine, trials, timeout, stop, progress, callbacks)
 
 
 class Answers:
     """What answers need of a running search. It knows no iterator, so that a loop's iterator dies with the loop."""
 
-    def __init__(self, engine: Engine, trials: int | None, progress: bool | None) -> None:
+    def __init__(self, engine: Engine | SharedEngine, trials: int | None, progress: bool | None,
+                 callbacks: Sequence[Callable[[Study, Trial], None]] = ()) -> None:  # fmt: skip
         self.engine = engine
+        self.callbacks = tuple(callbacks)
         self.bar = Bar(trials, show=progress)
 
     def finish(self, trial: Trial) -> None:
-        """Records a trial that has ended, lets the search learn from it, and shows the best so far."""
+        """Records a trial that has ended, lets the search learn from it, shows the best so far and calls back."""
         self.engine.finish(trial)
         self.show()
+        for callback in self.callbacks:
+            callback(self.engine.study, trial)
 
     def show(self) -> None:
         """Shows how many trials there are and the best so far."""
@@ -116,15 +142,25 @@ class Sampling:
         space: The space that is searched.
     """
 
-    def __init__(self, space: SearchSpace, engine: Engine, trials: int | None, timeout: float | None, stop: Any,
-                 progress: bool | None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        space: SearchSpace,
+        engine: Engine | SharedEngine,
+        trials: int | None,
+        timeout: float | None,
+        stop: Any,
+        progress: bool | None,
+        callbacks: Sequence[Callable[[Study, Trial], None]] = (),
+    ) -> None:
         self.space = space
         self.study = engine.study
-        self._run = Answers(engine, trials, progress)
+        self._run = Answers(engine, trials, progress, callbacks)
         self._total = trials
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._stop = stop
         self._current: TrialFeedback | None = None
+        self._shared = engine if isinstance(engine, SharedEngine) else None
+        self._interrupts = None if self._shared is None else Interrupts()
 
     def __iter__(self) -> Iterator[tuple[Any, TrialFeedback]]:
         return self
@@ -138,26 +174,39 @@ class Sampling:
             Exception: what a class of the program raised; the trial is marked failed, and the loop may go on.
         """
         self._abandon()
-        late = self._deadline is not None and time.monotonic() >= self._deadline
-        if late or (self._total is not None and len(self.study) >= self._total):
-            self._run.bar.close()
-            raise StopIteration
-        try:
-            turn = self._run.engine.next_turn()
-        except SpaceExhausted:
-            self._run.bar.close()
-            raise StopIteration from None
-        trial = self.study.add(turn.dna, parent=turn.parent)
-        self._run.engine.begin(trial.id, turn)
+        trial, turn = self._next_trial()
         feedback = TrialFeedback(trial, self.study.objectives, self._run.finish, self._stop, turn)
+        self._current = feedback
         try:
-            child = self.space.materialize(turn.dna)
+            return self.space.materialize(turn.dna), feedback
         except Exception as error:
             feedback.fail(f"{type(error).__name__}: {error}")
             error.add_note(f"while building the child of trial {trial.id}: {trial.dna}")
             raise
-        self._current = feedback
-        return child, feedback
+
+    def _next_trial(self) -> tuple[Trial, Turn]:
+        """Returns the next trial and its turn, once there is one.
+
+        Raises:
+            StopIteration: there is none.
+        """
+        if self._interrupts is not None:
+            self._interrupts.came = False
+        while self._deadline is None or time.monotonic() < self._deadline:
+            try:
+                begun = self._run.engine.start(self._total)
+            except SpaceExhausted:
+                break
+            if begun is not None:
+                return begun
+            self._run.engine.wait()
+        self._end()
+        raise StopIteration
+
+    def _end(self) -> None:
+        self._run.bar.close()
+        if self._interrupts is not None:
+            self._interrupts.close()
 
     def _abandon(self) -> None:
         feedback, self._current = self._current, None
@@ -172,18 +221,23 @@ class Sampling:
         )
 
     def _end_unanswered(self, feedback: TrialFeedback, failure: str | None) -> None:
-        if failure is None:
+        if self._shared is not None and self._interrupts is not None and self._interrupts.came:
+            self._shared.release(feedback.trial.id)
+        elif failure is None:
             feedback.abandon()
         else:
             feedback.fail(failure)
 
     def close(self, failure: str | None = None) -> None:
-        """Ends the search; a trial that was not answered is failed for a reason, or else abandoned."""
+        """Ends the search; a trial that was not answered is failed for a reason, or else abandoned.
+
+        After Ctrl-C, a study in a store gets it back unfinished instead.
+        """
         feedback, self._current = self._current, None
         if feedback is not None and not feedback.is_answered:
             # A generator that says `yield from` closes its iterator when it is dropped itself.
             self._end_unanswered(feedback, failure or escaped(sys._getframe(1)))
-        self._run.bar.close()
+        self._end()
 
     def __enter__(self) -> Sampling:
         return self
@@ -191,6 +245,8 @@ class Sampling:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and not issubclass(kind, Exception) and self._interrupts is not None:
+            self._interrupts.came = True  # Ctrl-C, or the end of the process.
         self.close(None if error is None else f"{type(error).__name__}: {error}")
 
     def __del__(self) -> None:
@@ -201,7 +257,7 @@ class Sampling:
         """
         feedback = getattr(self, "_current", None)
         if feedback is None or feedback.is_answered:
-            if hasattr(self, "_run"):
-                self._run.bar.close()
+            if hasattr(self, "_interrupts"):
+                self._end()
             return
         self.close(escaped(sys._getframe(0).f_back))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,22 +14,23 @@ from mutandis.algorithms.schedulers import Scheduler
 from mutandis.errors import FeedbackError, MutandisWarning, SearchError, SettingError, SpaceExhausted, closest
 from mutandis.flows import job as jobs
 from mutandis.flows.engine import Engine
-from mutandis.flows.executors import Executor, Inline, Outcome, Pool, Processes
+from mutandis.flows.executors import Executor, Inline, Outcome, Pool, Processes, Ray
 from mutandis.flows.executors.base import CANCELLED, LOST, RETURNED
 from mutandis.flows.feedback import TrialFeedback
 from mutandis.flows.job import Job, Order
-from mutandis.flows.opening import begin, need_amount
+from mutandis.flows.opening import begin, need_amount, need_order
 from mutandis.flows.sample import Answers
+from mutandis.flows.shared import SharedEngine
 from mutandis.flows.studies import Study
-from mutandis.hyper import SearchSpace
+from mutandis.flows.window import WINDOW
 
-EXECUTORS: dict[str, Callable[[], Executor]] = {"processes": Processes, "inline": Inline}
+EXECUTORS: dict[str, Callable[[], Executor]] = {"processes": Processes, "inline": Inline, "ray": Ray}
 """Executors by the names that `search` takes."""
 
-WINDOW = 8
-"""How far proposals run ahead of results where decisions must not hang on the number of workers."""
-
 _TRIES = 3
+
+_GLANCE = 0.2
+"""Seconds between two looks at a store for what others have left."""
 
 
 def search(
@@ -39,7 +41,7 @@ def search(
     objective: Callable[..., Any] | None = None,
     workers: int = 1,
     executor: str | Executor = "processes",
-    study: Study | None = None,
+    study: Study | str | os.PathLike[str] | None = None,
     objectives: Sequence[str] | str = ("reward",),
     seed: int = 0,
     timeout: float | None = None,
@@ -60,7 +62,8 @@ def search(
     loop of `mu.sample`: `feedback.report({...}, step=)`, `feedback.should_stop()`, `feedback.checkpoint`.
 
     A trial that raises, crashes, hangs longer than `trial_timeout`, takes more memory than `memory_bytes` or is killed
-    fails alone; a warning tells of the first one. Ctrl-C ends running trials and returns what there is.
+    fails alone; a warning tells of the first one. Ctrl-C ends running trials and returns what there is; a study in a
+    store gets them back, and whoever continues it tries them again.
 
     Args:
         program: As for `mu.sample`.
@@ -69,9 +72,10 @@ def search(
         objective: A function of the child, or of the child and the feedback.
         workers: How many trials run at the same time.
         executor: `processes`: spawned processes of this machine; the script then needs an
-            `if __name__ == "__main__":` around its search. `inline`: this process, one trial at a time. Or an
-            `Executor` of yours.
-        study: Where the trials are recorded; as for `mu.sample`.
+            `if __name__ == "__main__":` around its search. `inline`: this process, one trial at a time. `ray`: a
+            Ray cluster, or one that is started on this machine. Or an `Executor` with its settings, such as
+            `mu.flows.executors.Ray(num_gpus=1)`, or one of yours.
+        study: Where the trials are recorded; as for `mu.sample`, so that any number of such searches share one.
         objectives: Metrics that count; larger is better, or smaller with a minus in front.
         seed: Seed of the run.
         timeout: After how many seconds no further trial begins.
@@ -89,26 +93,20 @@ def search(
     Raises:
         SearchError: `max_failures` trials in a row failed; the last reason is told.
         SettingError: an argument is out of range, or the executor cannot keep a limit.
-        SpaceError: the program has no decisions, or the study is of another space.
+        SpaceError: the program has no decisions, or the study is of quite another space.
         ExecutorError: the program or the objective cannot be sent to a worker.
+        MissingDependency: `executor="ray"`, and Ray is not installed.
     """
     need_amount("trials", trials, int)
     for name, value in (("timeout", timeout), ("trial_timeout", trial_timeout), ("memory_bytes", memory_bytes)):
         need_amount(name, value, (int, float))
     need_int("workers", workers, 1)
     need_int("max_failures", max_failures, 1)
-    if deterministic and (workers > WINDOW or scheduler is not None):
-        raise SettingError(
-            "cannot search deterministically",
-            at="scheduler" if scheduler is not None else "workers",
-            got=scheduler or workers,
-            expected=f"at most {WINDOW} workers and no scheduler, whose decisions hang on who reports first",
-            fix="leave deterministic out",
-        )
+    need_order(deterministic, scheduler, workers)
     chosen = _executor(executor)
-    space, engine = begin(program, algorithm, study=study, objectives=objectives, seed=seed, scheduler=scheduler)
-    run = _Search(space, engine, trials=trials, timeout=timeout, window=WINDOW if deterministic else None,
-                  max_failures=max_failures, progress=progress)  # fmt: skip
+    space, engine = begin(program, algorithm, study=study, objectives=objectives, seed=seed, scheduler=scheduler,
+                          deterministic=deterministic)  # fmt: skip
+    run = _Search(engine, trials=trials, timeout=timeout, max_failures=max_failures, progress=progress)
     pool = chosen.open(
         Job(space, objective), run.hear, workers=workers, timeout=trial_timeout, memory_bytes=memory_bytes
     )
@@ -132,28 +130,24 @@ class _Search:
 
     def __init__(
         self,
-        space: SearchSpace,
-        engine: Engine,
+        engine: Engine | SharedEngine,
         *,
         trials: int | None,
         timeout: float | None,
-        window: int | None,
         max_failures: int,
         progress: bool | None,
     ) -> None:
-        self._space = space
         self._engine = engine
         self._study = engine.study
         self._answers = Answers(engine, trials, progress)
         self._total = trials
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._window = window
         self._max_failures = max_failures
         self._failures = 0
         self._running: dict[int, TrialFeedback] = {}
         self._orders: dict[int, tuple[Order, int]] = {}
-        self._held: dict[int, Outcome] = {}
         self._is_over = False
+        self._is_waiting = False
         self._has_warned = False
 
     def run(self, pool: Pool) -> None:
@@ -161,41 +155,45 @@ class _Search:
         try:
             while True:
                 self._fill(pool)
-                if not self._running:
+                if self._running:
+                    for outcome in pool.wait(self._patience(pool)):
+                        self._take(pool, outcome)
+                elif self._is_waiting:
+                    self._engine.wait()
+                else:
                     break
-                for outcome in pool.wait(self._patience()):
-                    self._take(pool, outcome)
         except KeyboardInterrupt:
             self._interrupt()
         finally:
             self._answers.bar.close()
 
-    def _patience(self) -> float | None:
-        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.05)
+    def _patience(self, pool: Pool) -> float | None:
+        """Returns for how many seconds nothing but outcomes can matter; None for ever."""
+        left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.05)
+        if not self._is_waiting or pool.num_free == 0:
+            return left
+        return _GLANCE if left is None else min(left, _GLANCE)
 
     def _fill(self, pool: Pool) -> None:
-        while not self._is_over and self._has_room(pool):
-            late = self._deadline is not None and time.monotonic() >= self._deadline
-            if late or (self._total is not None and len(self._study) >= self._total):
+        self._is_waiting = False
+        while not self._is_over and pool.num_free > 0:
+            if self._deadline is not None and time.monotonic() >= self._deadline:
                 break
             try:
-                turn = self._engine.next_turn()
+                begun = self._engine.start(self._total)
             except SpaceExhausted:
                 # While trials run, one of them may yet be promoted.
                 self._is_over = not self._running
                 break
-            trial = self._study.add(turn.dna, parent=turn.parent)
-            self._engine.begin(trial.id, turn)
+            if begun is None:
+                self._is_waiting = isinstance(self._engine, SharedEngine)
+                break
+            trial, turn = begun
             feedback = TrialFeedback(trial, self._study.objectives, self._answers.finish, None, turn)
             self._running[trial.id] = feedback
-            order = Order(trial.id, turn.dna.values, turn.fidelity)
+            order = Order(trial.id, turn.dna.values, turn.fidelity, trial.attempt)
             self._orders[trial.id] = (order, 1)
             pool.submit(trial.id, order)
-
-    def _has_room(self, pool: Pool) -> bool:
-        if self._window is not None:
-            return len(self._running) < self._window
-        return pool.num_free > 0
 
     def hear(self, key: int, data: Any) -> Any:
         """Answers what a running job says."""
@@ -217,16 +215,7 @@ class _Search:
             self._orders[outcome.key] = (order, tries + 1)
             pool.submit(outcome.key, order)
             return
-        if self._window is None:
-            self._settle(outcome)
-            return
-        self._held[outcome.key] = outcome
-        # Results are taken in by number, and never more than one for each trial that is proposed.
-        first = min(self._running)
-        while first in self._held:
-            self._settle(self._held.pop(first))
-            self._fill(pool)
-            first = min(self._running, default=-1)
+        self._settle(outcome)
 
     def _settle(self, outcome: Outcome) -> None:
         feedback = self._running.pop(outcome.key)
@@ -270,9 +259,14 @@ class _Search:
                           "the study without a warning.", MutandisWarning, stacklevel=2)  # fmt: skip
 
     def _interrupt(self) -> None:
+        shared = self._engine if isinstance(self._engine, SharedEngine) else None
         for feedback in self._running.values():
-            feedback.abandon()
-        warnings.warn(f"the search was interrupted; {len(self._running)} running trials count as abandoned",
+            if shared is None:
+                feedback.abandon()
+            else:
+                shared.release(feedback.trial.id)
+        what = "count as abandoned" if shared is None else "are given back to the study"
+        warnings.warn(f"the search was interrupted; {len(self._running)} running trials {what}",
                       MutandisWarning, stacklevel=4)  # fmt: skip
         self._running = {}
 

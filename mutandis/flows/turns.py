@@ -6,7 +6,9 @@ its records comes to the same decisions.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from typing import Protocol
 
 from mutandis.algorithms.schedulers import Directive, Pacing
 from mutandis.flows.studies.checkpoints import Checkpoint
@@ -20,6 +22,19 @@ _STATES = {
     Directive.PAUSE: PAUSED,
     Directive.STOP: STOPPED,
 }
+
+
+class Wire(Protocol):
+    """What a turn speaks to where its reports go through a store, whose order is the one that counts."""
+
+    def report(self, turn: Turn, step: float, metrics: Mapping[str, float]) -> None:
+        """Records a report, and lets the turn hear it in its place among all others."""
+
+    def reach(self, turn: Turn, step: float, rewards: tuple[float, ...]) -> None:
+        """The same for an answer that counts as the result at a step."""
+
+    def is_lost(self, turn: Turn) -> bool:
+        """Returns whether another worker has taken the trial over."""
 
 
 class Turn:
@@ -36,11 +51,12 @@ class Turn:
         step: The largest step that was reported, or None.
         checkpoint: Its directory.
         inherited: The directory of the trial that it goes on from, or None.
+        wire: Where its reports go, or None where it hears them itself.
     """
 
     __slots__ = (
-        "_heard", "_known", "_known_step", "_objectives", "_pacing", "checkpoint", "directive", "dna", "inherited",
-        "number", "parent", "planned", "root", "step", "target",
+        "_earlier", "_heard", "_known", "_known_step", "_objectives", "_pacing", "checkpoint", "directive", "dna",
+        "inherited", "number", "parent", "planned", "root", "step", "target", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +78,8 @@ class Turn:
         self.step: float | None = None
         self.checkpoint: Checkpoint | None = None
         self.inherited: Checkpoint | None = None
+        self.wire: Wire | None = None
+        self._earlier: Directive | None = None
         self._objectives: tuple[Objective, ...] = ()
         self._pacing: Pacing | None = None
         self._heard: float | None = None
@@ -72,7 +90,6 @@ class Turn:
         """Begins the turn under the id of its trial; the scheduler, where there is one, says how long it shall be."""
         if self.root is None:
             self.root = trial
-        self.checkpoint = Checkpoint(f"mutandis-trial-{trial}-")
         self._objectives = objectives
         self._pacing = pacing
         if pacing is not None:
@@ -85,8 +102,40 @@ class Turn:
             return self.planned if self.target is None else self.target
         return min(self.planned, self.target)
 
+    def again(self) -> None:
+        """Hears that another worker starts the trial again: until it is as far as the one before, nothing is new."""
+        if self._heard is not None and self._earlier is None:
+            self._earlier = self.directive
+        self.directive = Directive.CONTINUE
+        self.step = None
+        self._known, self._known_step = {}, None
+
+    def twin(self, pacing: Pacing | None) -> Turn:
+        """Returns a turn that stands where this one does, and speaks to another run of the scheduler."""
+        other = copy.copy(self)
+        other._known, other._pacing = dict(self._known), pacing
+        return other
+
+    def follow(self, other: Turn) -> None:
+        """Comes to stand where another turn of the same trial does; what belongs to this process stays."""
+        for name in ("_earlier", "_heard", "_known_step", "directive", "root", "step", "target"):
+            setattr(self, name, getattr(other, name))
+        self._known = dict(other._known)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another worker has taken the trial over."""
+        return self.wire is not None and self.wire.is_lost(self)
+
     def report(self, step: float, metrics: Mapping[str, float]) -> None:
         """Hears a report; the scheduler hears of it once the reports of this step hold every objective."""
+        if self.wire is not None:
+            self.wire.report(self, step, metrics)
+        else:
+            self.hear(step, metrics)
+
+    def hear(self, step: float, metrics: Mapping[str, float]) -> None:
+        """Hears a report in its place among all others."""
         if self.step is None or step > self.step:
             self.step = step
         if self._pacing is None:
@@ -95,10 +144,17 @@ class Turn:
             self._known, self._known_step = {}, step
         self._known.update(metrics)
         if all(objective.name in self._known for objective in self._objectives):
-            self._tell(step, tuple(o.sign * self._known[o.name] for o in self._objectives))
+            self.reach(step, tuple(o.sign * self._known[o.name] for o in self._objectives))
 
-    def _tell(self, step: float, rewards: tuple[float, ...]) -> None:
+    def reach(self, step: float, rewards: tuple[float, ...]) -> None:
+        """Tells the scheduler of a result, unless an earlier attempt at the trial has."""
         assert self._pacing is not None and self.root is not None  # Only told after begin().
+        if self._earlier is not None and self._heard is not None:
+            if step < self._heard:
+                return
+            self.directive, self._earlier = self._earlier, None
+            if step == self._heard:
+                return
         self.directive = self._pacing.report(self.root, step, rewards)
         if self._heard is None or step > self._heard:
             self._heard = step
@@ -110,6 +166,8 @@ class Turn:
             told: What `should_stop` told the body, or None where it never said yes.
             rewards: The rewards, larger is better.
         """
+        if self._earlier is not None:  # The attempt before came further, and what it was told stands.
+            self.directive, self._earlier = self._earlier, None
         if told is None and self.directive is Directive.PAUSE:
             told = Directive.PAUSE
         if told is None and self._awaits_answer():
@@ -124,7 +182,10 @@ class Turn:
 
     def _reach(self, rewards: tuple[float, ...]) -> tuple[str, float | None]:
         assert self.target is not None  # Checked by _awaits_answer.
-        self._tell(self.target, rewards)
+        if self.wire is not None:
+            self.wire.reach(self, self.target, rewards)
+        else:
+            self.reach(self.target, rewards)
         state = PAUSED if self.directive is Directive.PAUSE else COMPLETED
         return state, max(self.target, self.step or 0)
 
@@ -145,12 +206,12 @@ class Turn:
             rewards: Its rewards, larger is better, or None.
         """
         for step, metrics in trial.curve:
-            self.report(step, metrics)
+            self.hear(step, metrics)
         if rewards is None or trial.state not in (COMPLETED, PAUSED) or not self._awaits_answer():
             return
         assert self.target is not None  # Checked by _awaits_answer.
         if trial.fidelity is not None and trial.fidelity >= self.target:
-            self._tell(self.target, rewards)
+            self.reach(self.target, rewards)
 
     def end(self, trial: Trial, rewards: tuple[float, ...] | None) -> None:
         """Tells the scheduler how the trial ended."""

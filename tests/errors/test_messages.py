@@ -72,7 +72,7 @@ MISTAKES = {
     "a grid over a continuous space": lambda: mu.sample(program(), mu.algorithms.Grid()),
     "two answers": twice,
     "a missing objective": missing_objective,
-    "a study on disk": lambda: mu.sample(program(), mu.algorithms.Random(), study="fashion.db"),
+    "something else as a study": lambda: mu.sample(program(), mu.algorithms.Random(), study=["fashion.db"]),
     "a hostile file": lambda: mu.from_json(json.dumps({"mutandis": 1, "program": {"$": "name", "name": "os:system"}})),
     "a plain module in JSON": lambda: mu.to_json(Trainer(nn.Linear(2, 2))),
     "symbolizing an enum": lambda: mu.symbolize(json.JSONEncoder().__class__.__mro__[-1]),

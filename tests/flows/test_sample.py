@@ -269,22 +269,23 @@ def test_another_algorithm_begins_at_its_beginning():
 
 
 def test_a_study_of_another_space_is_refused():
-    study = mu.Study("mine")
+    study = mu.Study(name="mine")
     decisions(mu.oneof([1, 2]), Random(), trials=2, study=study)
     with pytest.raises(SpaceError) as error:
-        mu.sample(mu.oneof([1, 2, 3]), Random(), study=study)
-    one, other = (mu.space(mu.oneof(c)).fingerprint[:8] for c in ([1, 2], [1, 2, 3]))
+        mu.sample(mu.oneof([3, 4]), Random(), study=study)
+    one, other = (mu.space(mu.oneof(c)).fingerprint[:8] for c in ([1, 2], [3, 4]))
     assert str(error.value) == (
         "cannot continue a study with another space\n"
         "  at:       mine\n"
         f"  got:      SearchSpace(1 decisions, version {other}) (SearchSpace)\n"
-        f"  expected: the space of its 2 trials: SearchSpace(1 decisions, version {one})\n"
+        f"  expected: the space of its 2 trials: SearchSpace(1 decisions, version {one}), "
+        "or one that some of them fit\n"
         "  fix:      start a new mu.Study(), or search the same program"
     )
 
 
 def test_a_study_with_other_objectives_is_refused():
-    study = mu.Study("mine")
+    study = mu.Study(name="mine")
     decisions(mu.oneof([1, 2]), Random(), trials=2, study=study)
     with pytest.raises(SettingError) as error:
         mu.sample(mu.oneof([1, 2]), Random(), study=study, objectives=("-loss",))
@@ -304,15 +305,15 @@ def test_a_study_without_trials_takes_any_space():
     assert study.space.size == 3
 
 
-def test_a_study_in_a_file_is_refused():
+def test_what_is_no_study_is_refused():
     with pytest.raises(SettingError) as error:
-        mu.sample(program(), Random(), study="x.db")
+        mu.sample(program(), Random(), study=3)
     assert str(error.value) == (
         "cannot record a search\n"
         "  at:       study\n"
-        "  got:      'x.db' (str)\n"
-        "  expected: a mu.Study(); this release keeps studies in memory only\n"
-        "  fix:      pass study=mu.Study() and write study.rows() where you need it"
+        "  got:      3 (int)\n"
+        "  expected: a mu.Study, or a path or address that it opens\n"
+        '  fix:      pass study="search.db", or study=mu.Study()'
     )
 
 
@@ -519,3 +520,63 @@ def test_a_child_that_cannot_be_built_is_a_failed_trial_and_the_loop_may_go_on()
         ("failed", "ValueError: two is too many"),
         ("completed", None),
     ]
+
+
+def test_callbacks_hear_of_every_trial_that_ends_in_order():
+    heard = []
+    loop = mu.sample(
+        {"x": mu.oneof([1, 2, 3])},
+        mu.algorithms.Random(),
+        trials=4,
+        callbacks=[
+            lambda study, trial: heard.append((len(study), trial.id, trial.state, study.trials[trial.id] is trial))
+        ],
+    )
+    for number, (child, feedback) in enumerate(loop):
+        if number == 1:
+            feedback.skip()
+        elif number == 2:
+            feedback.fail("why")
+        else:
+            feedback(child["x"])
+    assert heard == [
+        (1, 0, "completed", True),
+        (2, 1, "skipped", True),
+        (3, 2, "failed", True),
+        (4, 3, "completed", True),
+    ]
+
+
+def test_callbacks_do_not_hear_again_of_trials_of_before():
+    heard = []
+    study = mu.Study()
+    for total in (2, 3):
+        loop = mu.sample(
+            {"x": mu.oneof([1, 2, 3])},
+            mu.algorithms.Random(),
+            trials=total,
+            study=study,
+            callbacks=(lambda study, trial: heard.append(trial.id),),
+        )
+        for child, feedback in loop:
+            feedback(child["x"])
+    assert heard == [0, 1, 2]
+
+
+def test_the_error_of_a_callback_goes_on_after_the_trial_is_recorded():
+    def broken(study, trial):
+        raise ZeroDivisionError("broken")
+
+    loop = mu.sample({"x": mu.oneof([1, 2])}, mu.algorithms.Random(), callbacks=[broken])
+    child, feedback = next(loop)
+    with pytest.raises(ZeroDivisionError, match="broken"):
+        feedback(child["x"])
+    assert [trial.state for trial in loop.study] == ["completed"]
+
+
+@pytest.mark.parametrize("callbacks", [print, [1], None])
+def test_callbacks_that_cannot_be_called_are_refused(callbacks):
+    with pytest.raises(SettingError) as caught:
+        mu.sample({"x": mu.oneof([1, 2])}, mu.algorithms.Random(), callbacks=callbacks)
+    assert caught.value.expected == "a list of functions of the study and a trial"
+    assert caught.value.fix == "write callbacks=[mu.integrations.TensorBoard()]"

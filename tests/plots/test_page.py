@@ -30,7 +30,7 @@ def study():
         Model(mu.oneof([8, 16, 32], default=8), mu.oneof(["<i>", "plain"])),
         mu.algorithms.Random(),
         trials=30,
-        study=mu.Study("My <search>"),
+        study=mu.Study(name="My <search>"),
         objectives=("accuracy", "-cost"),
     )
     for child, feedback in loop:
@@ -83,7 +83,7 @@ def test_names_and_values_are_escaped(study):
 
 
 def test_a_search_by_points_alone_has_no_program_to_show(study):
-    bare = mu.Study("bare")
+    bare = mu.Study(name="bare")
     bare.open(study.space.bare(), study.objectives)
     for trial in study.trials:
         bare.finish(dataclasses.replace(bare.add(trial.dna), state="completed", rewards=trial.rewards))
@@ -102,7 +102,7 @@ def test_a_program_that_cannot_be_shown_says_why(study, monkeypatch):
 
 def test_a_study_without_rewards_is_refused():
     with pytest.raises(SettingError) as error:
-        report(mu.Study("empty"))
+        report(mu.Study(name="empty"))
     assert str(error.value) == (
         "cannot report on a study\n"
         "  at:       empty\n"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mutandis.flows.studies.origin import Origin
 from mutandis.hyper import DNA, SearchSpace
 
 RUNNING, COMPLETED, FAILED, SKIPPED, ABANDONED, STOPPED, PAUSED = (
@@ -49,7 +50,7 @@ class Trial:
     fidelity: float | None = None
     parent: int | None = None
     started: float | None = field(default=None, compare=False)
-    space: SearchSpace | None = field(default=None, compare=False, repr=False)
+    space: SearchSpace | Origin | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         """Returns what people want to know of it on one line."""
@@ -68,6 +69,8 @@ class Trial:
 
         Raises:
             SpaceError: the study searched a space without a program.
+            StorageError: the store does not hold the program, since it cannot be written.
+            SchemaError: the program names a class or function that is not imported here; the message names it.
         """
         space = self.dna.space if self.space is None else self.space
         return space.materialize(self.dna)

@@ -1,4 +1,4 @@
-"""Directories that are made when asked for and go with their object."""
+"""Directories that are made when asked for, and go with their object or by hand."""
 
 from __future__ import annotations
 
@@ -31,3 +31,24 @@ def test_a_directory_that_is_gone_already_is_no_error():
     checkpoint = Checkpoint("mutandis-test-")
     checkpoint.path.rmdir()
     del checkpoint
+
+
+def test_a_directory_with_a_place_outlives_its_object(tmp_path):
+    place = tmp_path / "s.db.checkpoints" / "trial-3"
+    checkpoint = Checkpoint("", place)
+    assert checkpoint.made is None and not place.exists()
+    assert checkpoint.path == place == checkpoint.made
+    (place / "weights").write_text("w")
+    del checkpoint
+    again = Checkpoint("", place)
+    assert (again.made / "weights").read_text() == "w"
+    again.remove()
+    assert again.made is None and not place.exists()
+    again.remove()
+
+
+def test_only_what_has_a_place_is_removed_by_hand():
+    checkpoint = Checkpoint("mutandis-test-")
+    path = checkpoint.path
+    checkpoint.remove()
+    assert path.exists()

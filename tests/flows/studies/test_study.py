@@ -9,8 +9,9 @@ import pytest
 
 import mutandis as mu
 from mutandis.algorithms import Grid, Random
-from mutandis.errors import MissingDependency, SettingError
+from mutandis.errors import MissingDependency, MutandisWarning, SettingError, SpaceError, StorageError
 from mutandis.flows.studies.objectives import parse_objectives
+from mutandis.hyper import Proposal
 
 
 def study_of(rewards, **options):
@@ -158,7 +159,7 @@ def test_a_study_is_a_sequence_of_trials():
 
 
 def test_a_study_prints_its_name_and_length():
-    assert repr(mu.Study("mine")) == "Study('mine', 0 trials)"
+    assert repr(mu.Study(name="mine")) == "Study('mine', 0 trials)"
 
 
 def test_rows_are_flat_and_readable():
@@ -197,11 +198,210 @@ def test_a_data_frame_is_made_of_the_rows(monkeypatch):
 
 def test_a_name_that_is_no_text_is_refused():
     with pytest.raises(SettingError) as error:
-        mu.Study(3)
+        mu.Study(name=3)
     assert str(error.value) == (
         "cannot name a study\n"
         "  at:       name\n"
         "  got:      3 (int)\n"
         "  expected: a text\n"
-        '  fix:      write mu.Study("my search")'
+        '  fix:      write mu.Study(name="my search")'
     )
+
+
+# In a store.
+
+
+def searched(where, trials=5, program=None, algorithm=None, seed=0, **options):
+    loop = mu.sample(program or {"x": mu.intv(1, 99)}, algorithm or Random(), trials=trials, seed=seed, study=where,
+                     **options)  # fmt: skip
+    for child, feedback in loop:
+        feedback.report({"loss": 1.0}, step=0.5)
+        feedback({"reward": child["x"], "time": 2.0})
+    return loop.study
+
+
+@pytest.fixture(params=["study.db", "study.jsonl"])
+def path(request, tmp_path):
+    return tmp_path / request.param
+
+
+def test_a_study_in_a_store_is_what_it_would_be_in_memory(path):
+    kept, memory = searched(path), searched(None)
+    read = mu.Study(path)
+    for study in (kept, read):
+        assert [replace(t, seconds=0.0, worker="0") for t in study.trials] == [
+            replace(t, seconds=0.0) for t in memory.trials
+        ]
+        assert study.best.id == memory.best.id
+        assert ids(study.front) == ids(memory.front) and ids(study.top(3)) == ids(memory.top(3))
+        assert study.counts() == {"completed": 5}
+        assert list(map(str, study.objectives)) == ["reward"]
+        assert study.space.fingerprint == memory.space.fingerprint
+    assert read.best.child() == {"x": read.best.reward}
+    assert repr(read) == "Study('study', 5 trials)"
+
+
+def test_a_reader_sees_what_others_write(path):
+    reader = mu.Study(path)
+    assert (len(reader), reader.best, reader.space, reader.objectives) == (0, None, None, ())
+    loop = mu.sample({"x": mu.intv(1, 99)}, Random(), study=path)
+    _, feedback = next(loop)
+    feedback.report({"loss": 1.0}, step=1)
+    assert [(t.state, t.curve) for t in reader.trials] == [("running", ((1, {"loss": 1.0}),))]
+    feedback(3)
+    assert reader.best.reward == 3.0
+    loop.close()
+
+
+def test_two_studies_live_in_one_store(path):
+    searched(mu.Study(path, name="a"), 2)
+    searched(mu.Study(path, name="b"), 3)
+    assert (len(mu.Study(path, name="a")), len(mu.Study(path, name="b")), len(mu.Study(path))) == (2, 3, 0)
+
+
+def test_a_study_resumes_what_it_began_with(path):
+    whole = searched(None, 12, algorithm=mu.algorithms.RegularizedEvolution(4, 2), seed=3)
+    searched(path, 6, algorithm=mu.algorithms.RegularizedEvolution(4, 2), seed=3)
+    for child, feedback in mu.Study(path).resume(trials=12):
+        feedback(child["x"])
+    assert [t.dna for t in mu.Study(path).trials] == [t.dna for t in whole.trials]
+
+
+def test_a_study_resumes_with_its_scheduler(path):
+    pace = mu.algorithms.schedulers.Median(3)
+    searched(path, 2, scheduler=pace)
+    assert "Median" in mu.Study(path).archive.header.notes["scheduler"]
+    loop = mu.Study(path).resume(trials=3)
+    for _, feedback in loop:
+        feedback(1)
+    assert len(loop.study) == 3
+
+
+@pytest.mark.parametrize("where", [None, "empty.db"])
+def test_a_study_that_nothing_was_searched_in_cannot_resume(where, tmp_path):
+    with pytest.raises(StorageError) as error:
+        mu.Study(None if where is None else tmp_path / where).resume()
+    assert str(error.value) == (
+        "cannot resume a study\n"
+        "  at:       study\n"
+        "  expected: a study in a store that a search has opened\n"
+        "  fix:      call mu.sample(program, algorithm, study=...) as the script did"
+    )
+
+
+def test_a_study_whose_algorithm_cannot_be_written_cannot_resume(path):
+    searched(path, 2, algorithm=mu.algorithms.Constrained(Random(), lambda dna: True))
+    with pytest.raises(StorageError, match="whose algorithm and scheduler can be written as JSON"):
+        mu.Study(path).resume()
+
+
+def test_flows_record_in_a_store_too(path):
+    program = {"x": mu.intv(1, 9)}
+    list(mu.flows.Joint(Random()).run(program, lambda child: child["x"], budget=4, study=mu.Study(path)))
+    assert mu.Study(path).counts() == {"completed": 4}
+
+
+# Spaces that grow.
+
+OLD = {"x": mu.intv(1, 9), "op": mu.oneof(["a", "b"])}
+CHANGES = {
+    "a candidate more": ({**OLD, "op": mu.oneof(["c", "b", "a"])}, 0),
+    "a wider range": ({**OLD, "x": mu.intv(0, 99)}, 0),
+    "a decision more": ({**OLD, "new": mu.oneof([1, 2], default=2)}, 0),
+    "a candidate less": ({**OLD, "op": mu.oneof(["b", "c"])}, "op"),
+    "a narrower range": ({**OLD, "x": mu.intv(1, 5)}, "x"),
+    "a decision less": ({"x": mu.intv(1, 9), "op": "b"}, "op"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the space has changed")
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
+def test_trials_are_carried_to_a_space_that_has_changed_or_set_aside(change, kept, tmp_path):
+    new, lost = CHANGES[change]
+    study = mu.Study(tmp_path / "study.db") if kept else mu.Study()
+    searched(study, 12, OLD)
+    old = [trial.dna.literals() for trial in study.trials]
+    told = []
+    loop = mu.sample(new, Telling(told), trials=13, study=study)
+    aside = study.set_aside
+    expected = {"op": {n for n, d in enumerate(old) if d["['op']"] == "a"},
+                "x": {n for n, d in enumerate(old) if d["['x']"] > 5}, 0: set()}[lost]  # fmt: skip
+    assert set(aside) == expected and len(expected) < 12
+    for trial in study.trials:
+        if trial.id in aside:
+            assert trial.dna.literals() == old[trial.id]
+        else:
+            kept_values = {key: value for key, value in trial.dna.literals().items() if key != "['new']"}
+            assert kept_values.items() <= old[trial.id].items()
+            assert trial.dna.space.fingerprint == loop.space.fingerprint
+            assert trial.child()["x"] == old[trial.id]["['x']"]
+    assert told == [trial.dna for trial in study.trials if trial.id not in aside]
+    assert study.best.id not in aside and not aside.keys() & set(ids(study.top(99)))
+    child, feedback = next(loop)
+    feedback(1)
+    if kept:
+        read = mu.Study(tmp_path / "study.db")
+        assert [t.dna for t in read.trials] == [t.dna for t in study.trials]
+        assert read.set_aside == aside and read.best.id == study.best.id
+        assert read.trials[12].child() == child
+    loop.close()
+
+
+class Telling(mu.algorithms.Algorithm):
+    """Proposes the default, and keeps what it is told."""
+
+    def __init__(self, told):
+        self.told = told
+
+    def start(self, space, *, seed, num_objectives=1):
+        del self.told[:]
+        return Teller(space, self.told)
+
+
+class Teller(mu.algorithms.Search):
+    def __init__(self, space, told):
+        self.space, self.told = space, told
+
+    def propose(self):
+        return Proposal(0, self.space.default())
+
+    def feedback(self, feedback):
+        self.told.append(feedback.dna)
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_a_warning_says_how_many_are_set_aside_and_why():
+    study = searched(None, 12, {"x": mu.intv(1, 9)})
+    low = sum(trial.reward <= 5 for trial in study.trials)
+    with pytest.warns(MutandisWarning) as caught:
+        mu.sample({"x": mu.intv(1, 5)}, Random(), study=study)
+    text = str(caught[0].message)
+    assert text.startswith(f"the space has changed: {low} of 12 trials are re-encoded, and {12 - low} are set aside: ")
+    assert text.endswith("; see study.set_aside") and "was 9 and is int in [1, 5] now" in text
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_study_of_quite_another_space_is_refused_and_stays_as_it_was(kept, tmp_path):
+    study = searched(tmp_path / "study.db" if kept else None, 3)
+    with pytest.raises(SpaceError, match="cannot continue a study with another space") as error:
+        mu.sample({"y": mu.intv(1, 99)}, Random(), study=study)
+    assert error.value.__notes__ == ["no trial fits: 3 because ['y'] is new and has no default"]
+    assert study.best.child()["x"] == study.best.reward
+    assert study.set_aside == {}
+
+
+@pytest.mark.filterwarnings("ignore:the space has changed")
+def test_an_old_program_takes_its_study_back(tmp_path):
+    path = tmp_path / "study.db"
+    searched(path, 4, OLD)
+    searched(path, 6, CHANGES["a decision more"][0])
+    study = searched(path, 8, OLD)
+    assert study.set_aside.keys() == {t.id for t in study.trials[4:6] if t.dna.literals().get("['new']") != 2}
+    assert [t.dna.literals() for t in study.trials[:4]] == [
+        t.dna.literals() for t in searched(None, 4, OLD).trials]  # fmt: skip

@@ -202,7 +202,7 @@ class StudyLog:
 
         return self._lease_of(self._write(decide))
 
-    def report(self, lease: Lease, metrics: Mapping[str, Any], *, step: int) -> None:
+    def report(self, lease: Lease, metrics: Mapping[str, Any], *, step: float) -> None:
         """Records a point of a learning curve.
 
         Raises:

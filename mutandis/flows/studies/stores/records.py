@@ -96,7 +96,7 @@ class Reported:
     kind: ClassVar[str] = "reported"
     number: int
     attempt: int
-    step: int
+    step: float
     metrics: JSON
 
 
@@ -262,14 +262,14 @@ class TrialRecord:
     attempt: int
     worker: str
     proposal: JSON
-    curve: tuple[tuple[int, JSON], ...] = ()
+    curve: tuple[tuple[float, JSON], ...] = ()
     result: JSON | None = None
 
 
 def fold(events: Iterable[Event]) -> tuple[TrialRecord, ...]:
     """Returns the trials that events tell of, by number."""
     claims: dict[int, Claimed] = {}
-    curves: dict[int, list[tuple[int, JSON]]] = {}
+    curves: dict[int, list[tuple[float, JSON]]] = {}
     results: dict[int, JSON] = {}
     for event in events:
         if isinstance(event, Claimed):
