@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mutandis.algorithms.base import JSON, Algorithm, Search, settings
-from mutandis.errors import SettingError, SpaceExhausted
+from mutandis.errors import SettingError, SpaceExhausted, closest
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
 
 Rewards = tuple[float, ...]
@@ -41,7 +41,8 @@ class GNAS(Algorithm):
         algorithm = GNAS((("head 0", "head 1", "head 2"), ("block 0", "block 1")))
         mu.sample([heads, blocks], algorithm, objectives=("smile", "glasses", "beard"))
 
-    With one objective all heads share it. Decisions beside the layers stay at their defaults. The seed plays no part.
+    With one objective all heads share it; a single head has the mean of several. Decisions beside the layers stay at
+    their defaults. The seed plays no part.
 
     Args:
         layers: The decisions by layer, as paths or names, those of the heads first. A layer has as many decisions as
@@ -68,9 +69,13 @@ class GNAS(Algorithm):
         Raises:
             SettingError: a layer does not fit the space or the one before it, or there are several objectives but not
                 one for each head.
-            DecisionError: a decision of a layer is unknown.
         """
         bare = space.bare()
+        known = [point.key for point in bare.points]
+        for names in self.layers:
+            for key in names:
+                if not any(key in (point.key, point.path) for point in bare.points):
+                    raise _misfit(names, f"decisions of this space, not {key!r}{closest(key, known)}")
         places = [[bare.point(key).index for key in layer] for layer in self.layers]
         counts: list[int] = []
         for number, layer in enumerate(places):
@@ -83,7 +88,7 @@ class GNAS(Algorithm):
             if counts and len(layer) != counts[-1]:
                 raise _misfit(self.layers[number], f"{counts[-1]} decisions, one per candidate of the layer before")
             counts.append(count)
-        if num_objectives not in (1, len(places[0])):
+        if num_objectives not in (1, len(places[0])) and len(places[0]) > 1:
             raise SettingError("cannot search for these objectives", at="GNAS.layers", got=num_objectives,
                                expected=f"one objective, or {len(places[0])}, one for each head",
                                fix="give an objective for each decision of layers[0]")  # fmt: skip
@@ -190,7 +195,7 @@ class _GreedySearch(Search):
         means: dict[int, float] = {}
         for candidate, rewards in self._results.items():
             if rewards is not None:
-                means[candidate] = sum(rewards[n] if len(rewards) > 1 else rewards[0] for n in heads) / len(heads)
+                means[candidate] = _mean_reward(rewards, heads, len(self._places[0]))
         if not means:
             return present
         best = max(means.values())
@@ -226,6 +231,12 @@ class _GreedySearch(Search):
         self._next, self._first = state["next"], state["first"]
         results: list[tuple[int, Any]] = state["results"]
         self._results = {i: None if rewards is None else tuple(rewards) for i, rewards in results}
+
+
+def _mean_reward(rewards: Rewards, heads: list[int], num_heads: int) -> float:
+    """Returns the mean reward of some heads: one each, or else the mean of all rewards for every head."""
+    shown = [rewards[n] for n in heads] if len(rewards) == num_heads else rewards
+    return sum(shown) / len(shown)
 
 
 def _sweep(places: list[list[int]], judge: str) -> list[_Round]:

@@ -103,11 +103,20 @@ def sample(
     need_order(deterministic, scheduler)
     searched, engine = begin(program, algorithm, study=study, objectives=objectives, seed=seed, where=where,
                              scheduler=scheduler, deterministic=deterministic)  # fmt: skip
+    need_callbacks(callbacks)
+    return Sampling(searched, engine, trials, timeout, stop, progress, callbacks)
+
+
+def need_callbacks(callbacks: object) -> None:
+    """Refuses what is no sequence of functions.
+
+    Raises:
+        SettingError: it is not.
+    """
     if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
         raise SettingError("cannot call back", at="callbacks", got=callbacks,
                            expected="a list of functions of the study and a trial",
                            fix="write callbacks=[mu.integrations.TensorBoard()]")  # fmt: skip
-    return Sampling(searched, engine, trials, timeout, stop, progress, callbacks)
 
 
 class Answers:

@@ -19,9 +19,9 @@ from mutandis.flows.executors.base import CANCELLED, LOST, RETURNED
 from mutandis.flows.feedback import TrialFeedback
 from mutandis.flows.job import Job, Order
 from mutandis.flows.opening import begin, need_amount, need_order
-from mutandis.flows.sample import Answers
+from mutandis.flows.sample import Answers, need_callbacks
 from mutandis.flows.shared import SharedEngine
-from mutandis.flows.studies import Study
+from mutandis.flows.studies import Study, Trial
 from mutandis.flows.window import WINDOW
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {"processes": Processes, "inline": Inline, "ray": Ray}
@@ -50,6 +50,7 @@ def search(
     scheduler: Scheduler | None = None,
     deterministic: bool = False,
     max_failures: int = 10,
+    callbacks: Sequence[Callable[[Study, Trial], None]] = (),
     progress: bool | None = None,
 ) -> Study:
     """Searches a program without a loop of yours.
@@ -85,6 +86,7 @@ def search(
         deterministic: Whether the decisions are the same for any number of workers up to 8: trial n is then proposed
             when exactly the results of trials 0 to n - 8 are known, whatever else has ended. It takes no scheduler.
         max_failures: After how many failed trials in a row the search gives up.
+        callbacks: What is called here, with the study and the record of each trial that has ended; as for `mu.sample`.
         progress: Whether to show a progress bar; by default on a terminal.
 
     Returns:
@@ -102,11 +104,13 @@ def search(
         need_amount(name, value, (int, float))
     need_int("workers", workers, 1)
     need_int("max_failures", max_failures, 1)
+    need_callbacks(callbacks)
     need_order(deterministic, scheduler, workers)
     chosen = _executor(executor)
     space, engine = begin(program, algorithm, study=study, objectives=objectives, seed=seed, scheduler=scheduler,
                           deterministic=deterministic)  # fmt: skip
-    run = _Search(engine, trials=trials, timeout=timeout, max_failures=max_failures, progress=progress)
+    run = _Search(engine, trials=trials, timeout=timeout, max_failures=max_failures, callbacks=callbacks,
+                  progress=progress)  # fmt: skip
     pool = chosen.open(
         Job(space, objective), run.hear, workers=workers, timeout=trial_timeout, memory_bytes=memory_bytes
     )
@@ -135,11 +139,12 @@ class _Search:
         trials: int | None,
         timeout: float | None,
         max_failures: int,
+        callbacks: Sequence[Callable[[Study, Trial], None]],
         progress: bool | None,
     ) -> None:
         self._engine = engine
         self._study = engine.study
-        self._answers = Answers(engine, trials, progress)
+        self._answers = Answers(engine, trials, progress, callbacks)
         self._total = trials
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._max_failures = max_failures

@@ -10,6 +10,7 @@ from mutandis.algorithms import (
     BOHB,
     CMAES,
     ENAS,
+    GNAS,
     NSGA2,
     NSGA3,
     RSPS,
@@ -82,6 +83,11 @@ class TestLocalSearch(AlgorithmContract):
 
 class TestFirstImprovingLocalSearch(AlgorithmContract):
     algorithm = LocalSearch(first_improving=True)
+
+
+class TestGNAS(AlgorithmContract):
+    algorithm = GNAS((("['op']",),))
+    is_seeded = False
 
 
 class TestNSGA2(AlgorithmContract):

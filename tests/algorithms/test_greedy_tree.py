@@ -10,7 +10,7 @@ import pytest
 
 import mutandis as mu
 from mutandis.algorithms import GNAS
-from mutandis.errors import DecisionError, SettingError, SpaceExhausted
+from mutandis.errors import SettingError, SpaceExhausted
 from mutandis.hyper import Feedback
 
 REWARDS = [[[0.6, 0.7], [0.65, 0.5]], [[0.5, 0.55], [0.8, 0.9]], [[0.7, 0.6], [0.4, 0.45]]]  # Attribute, block, parent.
@@ -206,7 +206,7 @@ def test_another_number_of_objectives_is_refused():
 
 def test_an_unknown_decision_is_refused_by_name():
     space, _ = tree(3, 2, 2)
-    with pytest.raises(DecisionError, match="did you mean 'head 0'"):
+    with pytest.raises(SettingError, match="not 'haed 0'; did you mean 'head 0'"):
         GNAS((("haed 0",),)).start(space, seed=0)
 
 

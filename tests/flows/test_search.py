@@ -232,3 +232,12 @@ def test_no_warning_without_a_failure():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mu.search(PROGRAM, mu.algorithms.Random(), trials=3, objective=quadratic, executor="inline")
+
+
+def test_callbacks_hear_of_every_trial_that_has_ended():
+    heard = []
+    study = mu.search(PROGRAM, mu.algorithms.Grid(), objective=quadratic, executor="inline",
+                      callbacks=[lambda study, trial: heard.append((len(study), trial))])  # fmt: skip
+    assert [trial for _, trial in heard] == list(study.trials)
+    with pytest.raises(SettingError, match="cannot call back"):
+        mu.search(PROGRAM, mu.algorithms.Grid(), callbacks=print)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import subprocess
 import sys
 import threading
 import urllib.request
@@ -18,6 +20,7 @@ from mutandis.errors import MissingDependency, SettingError, StorageError
 optuna = pytest.importorskip("optuna")
 from mutandis.integrations import dashboard, optuna_storage, to_optuna  # noqa: E402
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SINGLE = (
     "plot_optimization_history", "plot_param_importances", "plot_parallel_coordinate", "plot_slice", "plot_contour",
     "plot_timeline", "plot_intermediate_values", "plot_edf", "plot_rank",
@@ -200,6 +203,7 @@ def served(app):
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{path}", timeout=30) as answer:
             return json.loads(answer.read(), parse_constant=pytest.fail)
 
+    get.address = f"http://127.0.0.1:{server.server_port}"
     try:
         yield get
     finally:
@@ -224,6 +228,25 @@ def test_the_dashboard_of_optuna_serves_it(app):
         assert {param["name"] for param in detail["trials"][0]["params"]} >= {"lr", "width", "op"}
         importances = get("/api/studies/0/param_importances")["param_importances"]
         assert {found["name"] for found in importances[0]} >= {"lr", "width"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.filterwarnings("default::DeprecationWarning")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_browser_shows_the_dashboard_without_a_complaint(app, tmp_path):
+    image = pytest.importorskip("matplotlib.image")
+    with served(app) as get:
+        done = subprocess.run(
+            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}",
+             "--enable-logging=stderr", "--virtual-time-budget=8000", "--window-size=1200,1000",
+             f"--screenshot={tmp_path / 'shot.png'}", f"{get.address}/dashboard/studies/1"],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+    assert "Uncaught" not in done.stderr
+    pixels = image.imread(tmp_path / "shot.png")[..., :3]
+    assert pixels.std() > 0.05  # Something is drawn.
 
 
 def test_serving_goes_to_the_address_that_was_asked_for(study, monkeypatch):
