@@ -144,7 +144,10 @@ class SQLiteMedium(Medium):
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Makes the tables where there are none, and refuses files that are not ours."""
-        if self._layout(connection) is None:
+        connection.execute("BEGIN")  # Another process may be making the tables: what is read must be of one moment.
+        layout = self._layout(connection)
+        connection.execute("COMMIT")
+        if layout is None:
             self._switch_to_log(connection)
             connection.execute("BEGIN IMMEDIATE")
             if self._layout(connection) is None:
@@ -157,9 +160,11 @@ class SQLiteMedium(Medium):
 
     def _layout(self, connection: sqlite3.Connection) -> int | None:
         """Returns the version of the tables, or None for an empty file."""
+        (tables,) = connection.execute(
+            "SELECT count(*) FROM sqlite_master"
+        ).fetchone()  # The transaction begins to read.
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (layout,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application == APPLICATION and layout <= LAYOUT:
             return int(layout)
         if application == 0 and tables == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,24 @@ def test_a_file_of_version_1_stays_readable(tmp_path):
     connection.close()
     with open_store(tmp_path / "version_1.db") as store:
         check_version_1(store)
+
+
+def test_a_file_that_several_make_at_once_is_ours_for_all_of_them(tmp_path):
+    errors = []
+
+    def open_it(path, start):
+        start.wait()
+        try:
+            open_store(path).close()
+        except Exception as error:
+            errors.append(error)
+
+    for number in range(60):
+        start = threading.Barrier(6)
+        arguments = (str(tmp_path / f"{number}.db"), start)
+        threads = [threading.Thread(target=open_it, args=arguments) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
