@@ -12,23 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mutandis.errors import FeedbackError, SettingError, StorageError
+from mutandis.flows.executors.base import Talk
 from mutandis.hyper import DNA, SearchSpace
 
 REPORT, SHOULD_STOP, CHECKPOINT, INHERITED = "report", "should_stop", "checkpoint", "inherited"
 REWARD, SKIP, NOTHING = "reward", "skip", "nothing"
-
-
-class Talk(Protocol):
-    """What an executor gives a running job; see `mutandis.flows.executors.Talk`."""
-
-    def tell(self, data: Any) -> None:
-        """Sends something; nobody waits."""
-
-    def ask(self, data: Any) -> Any:
-        """Sends something and returns the answer to it."""
 
 
 @dataclass(frozen=True)
