@@ -43,7 +43,7 @@ _LAZY: dict[str, str] = {
     "DARTS": "mutandis.algorithms.oneshot.mixtures",
     "SETN": "mutandis.algorithms.oneshot.mixtures",
     "ResourceConstrained": "mutandis.algorithms.oneshot.resources",
-    "OnceForAll": "mutandis.algorithms.oneshot.single_path",
+    "OnceForAll": "mutandis.algorithms.oneshot.shrinking",
     "RSPS": "mutandis.algorithms.oneshot.single_path",
     "SPOS": "mutandis.algorithms.oneshot.single_path",
     "FBNetV2": "mutandis.algorithms.oneshot.sizes",

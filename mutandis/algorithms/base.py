@@ -7,11 +7,12 @@ An algorithm sees points only, never a program, a study or a flow. Whatever a se
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
-from mutandis.errors import SettingError
+from mutandis.errors import SettingError, closest
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
 from mutandis.symbolic.classes.decorate import symbolize_class
 
@@ -99,6 +100,42 @@ def need_int(name: str, value: object, low: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
         raise SettingError("cannot use a setting", at=name, got=value, expected=f"an int >= {low}",
                            fix="give a larger whole number")  # fmt: skip
+
+
+def need_number(
+    name: str,
+    value: object,
+    *,
+    low: float = -math.inf,
+    above: float = -math.inf,
+    high: float = math.inf,
+    below: float = math.inf,
+    fix: str = "",
+) -> None:
+    """Refuses a setting that is not a finite number within bounds: `low` and `high` are allowed, the others not.
+
+    Raises:
+        SettingError: it is not.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if is_number and low <= value <= high and above < value < below:  # type: ignore[operator]
+        return
+    bounds = ((">=", low), (">", above), ("<=", high), ("<", below))
+    words = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))
+    raise SettingError("cannot use a setting", at=name, got=value, expected=f"a finite number {words}".rstrip(),
+                       fix=fix or ("give a number within these bounds" if words else "give a number"))  # fmt: skip
+
+
+def need_one_of(name: str, value: object, words: Sequence[str], *, fix: str = "") -> None:
+    """Refuses a setting that is none of some words.
+
+    Raises:
+        SettingError: it is none of them.
+    """
+    if value not in words:
+        expected = " or ".join(map(repr, words)) + (closest(value, words) if isinstance(value, str) else "")
+        raise SettingError("cannot use a setting", at=name, got=value, expected=expected,
+                           fix=fix or f"write {words[0]!r}")  # fmt: skip
 
 
 def need_instance(name: str, value: object, kind: type, example: str) -> None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, settings
+from mutandis.algorithms.base import JSON, Algorithm, Search, need_one_of, settings
 from mutandis.errors import SettingError, SpaceExhausted, closest
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
 
@@ -55,9 +55,7 @@ class GNAS(Algorithm):
     objectives = "many"
 
     def __post_init__(self) -> None:
-        if self.judge not in ("own", "all"):
-            raise SettingError("cannot use a setting", at="GNAS.judge", got=self.judge, expected="'own' or 'all'",
-                               fix="use 'own'")  # fmt: skip
+        need_one_of("GNAS.judge", self.judge, ("own", "all"))
         if not self.layers or not all(isinstance(layer, tuple) and layer for layer in self.layers):
             raise SettingError("cannot use a setting", at="GNAS.layers", got=self.layers,
                                expected="a tuple with a tuple of decisions for each layer",

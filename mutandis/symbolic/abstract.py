@@ -158,15 +158,31 @@ def abstract_class(cls: type) -> type:
     Raises:
         SymbolicError: the layout of `cls` allows no swap of `__class__`.
     """
-    known = cls.__dict__.get("_mu_abstract_")
-    if known is not None:
-        return known  # type: ignore[no-any-return]
-    with LOCK:
-        known = cls.__dict__.get("_mu_abstract_")
-        if known is None:
-            known = _generate(cls)
-            type.__setattr__(cls, "_mu_abstract_", known)
-        return known  # type: ignore[no-any-return]
+    known: _Kept | None = cls.__dict__.get("_mu_abstract_")
+    if known is None or known.cls is None:
+        with LOCK:
+            known = cls.__dict__.get("_mu_abstract_")
+            if known is None or known.cls is None:
+                known = _Kept(_generate(cls))
+                type.__setattr__(cls, "_mu_abstract_", known)
+    assert known.cls is not None  # Made just now, or by a thread before.
+    return known.cls
+
+
+class _Kept:
+    """Keeps a generated class in the namespace of its original, out of the copies that pickles by value make of it.
+
+    Args:
+        cls: The generated class; None in such a copy, which generates its own.
+    """
+
+    __slots__ = ("cls",)
+
+    def __init__(self, cls: type | None = None) -> None:
+        self.cls = cls
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_Kept, ())
 
 
 def _generate(cls: type) -> type:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 import copy
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 
 import pytest
@@ -13,6 +15,7 @@ from torch import nn
 
 import mutandis as mu
 from mutandis.errors import AbstractError
+from mutandis.symbolic.abstract import abstract_class
 from mutandis.symbolic.building import settle
 from mutandis.symbolic.record import is_abstract, remember
 
@@ -178,3 +181,36 @@ def test_an_operator_that_a_class_leaves_open_works_while_it_is_abstract():
     assert step >> 1 == [step, 1]
     with pytest.raises(mu.errors.MutandisError):
         len(step)
+
+
+READER = """
+import pickle, sys
+import mutandis as mu
+
+cls, abstract, concrete = pickle.load(sys.stdin.buffer)
+space = mu.space(abstract)
+assert isinstance(abstract, cls) and mu.equal(concrete, space.materialize(space.dna({"width": 1})))
+print([space.materialize(dna).area() for dna in space.enumerate()], concrete.area())
+"""
+
+
+def test_a_class_that_is_pickled_by_value_makes_abstract_objects_in_a_process_that_never_saw_it():
+    cloudpickle = pytest.importorskip("cloudpickle")
+
+    @mu.symbolize
+    class Local:
+        def __init__(self, width, height=2):
+            self.width, self.height = width, height
+
+        def area(self):
+            return self.width * self.height
+
+    abstract = Local(mu.oneof([3, 4]))
+    assert is_abstract(abstract)  # Generates the class that must not go along.
+    data = cloudpickle.dumps((Local, abstract, Local(4)))
+    read = subprocess.run([sys.executable, "-c", READER], input=data, capture_output=True, timeout=60)
+    assert (read.stdout.decode().strip(), read.stderr.decode()) == ("[6, 8] 8", "")
+
+
+def test_the_abstract_class_of_a_class_is_made_once():
+    assert abstract_class(Net) is abstract_class(Net) is type(Net(mu.oneof([1, 2])))

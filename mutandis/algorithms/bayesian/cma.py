@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, need_int, settings
+from mutandis.algorithms.base import JSON, Algorithm, Search, need_int, need_number, need_one_of, settings
 from mutandis.algorithms.bayesian.cma_axes import Axes
 from mutandis.algorithms.bayesian.cma_engine import Engine, Sample
-from mutandis.errors import SettingError
 from mutandis.hyper import Feedback, Proposal, SearchSpace
 from mutandis.hyper.rng import Rng
 
@@ -74,11 +73,9 @@ class CMAES(Algorithm):
     def __post_init__(self) -> None:
         if self.population_size is not None:
             need_int("CMAES.population_size", self.population_size, 4)
-        if isinstance(self.sigma, bool) or not isinstance(self.sigma, (int, float)) or not 0 < self.sigma <= 1:
-            raise SettingError("cannot use a setting", at="CMAES.sigma", got=self.sigma,
-                               expected="a share of the range in (0, 1]", fix="use 1 / 6")  # fmt: skip
-        _need_word("CMAES.start_at", self.start_at, _STARTS)
-        _need_word("CMAES.restarts", self.restarts, _RESTARTS)
+        need_number("CMAES.sigma", self.sigma, above=0, high=1, fix="use 1 / 6: a share of the range")
+        need_one_of("CMAES.start_at", self.start_at, _STARTS)
+        need_one_of("CMAES.restarts", self.restarts, _RESTARTS)
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins a run.
@@ -89,12 +86,6 @@ class CMAES(Algorithm):
         """
         self.check_objectives(num_objectives)
         return _CovarianceSearch(self, space.bare(), seed)
-
-
-def _need_word(name: str, value: object, words: tuple[str, ...]) -> None:
-    if value not in words:
-        raise SettingError("cannot use a setting", at=name, got=value,
-                           expected="one of " + ", ".join(map(repr, words)), fix=f"use {words[0]!r}")  # fmt: skip
 
 
 class _CovarianceSearch(Search):

@@ -5,7 +5,10 @@ and (2.26), the likelihood eq. (2.30) and its gradient eq. (5.9) of Rasmussen an
 label yet take part in the variance alone, which needs none (Desautels, Krause, Burdick: Parallelizing
 Exploration-Exploitation Tradeoffs in Gaussian Process Bandit Optimization, JMLR 2014, Sec. 3.3).
 
-*Notation*: y = labels; K = kernel matrix of the labelled points with n2 on its diagonal; L = its Cholesky factor.
+*Notation*: y = labels; K = kernel matrix of the labelled points with n2 on its diagonal; L = its Cholesky factor;
+m = level of the process, its mean far from all points: 0, or by generalised least squares
+
+    m = (1' K^-1 y) / (1' K^-1 1)   (Jones, Schonlau, Welch 1998, doi 10.1023/A:1008306431147, eq. (5)).
 
 *Complexity*: a fit costs O(N^3 + N^2 D) per step of L-BFGS-B and O(N^2 D) memory; a posterior O(N^3) once and O(N^2) a
 point.
@@ -40,9 +43,16 @@ class Posterior:
         owner: `[num_columns]`, the decision of each column.
         features: `[N, num_columns]`, first the points with a label, then those without.
         labels: `[n]`, n <= N.
+        has_level: Whether the level is that of the labels instead of 0.
+
+    Attributes:
+        hyper: The hyper-parameters.
+        weights: Of the columns.
+        level: m.
     """
 
-    def __init__(self, hyper: Hyper, owner: NDArray[np.int64], features: Array, labels: Array) -> None:
+    def __init__(self, hyper: Hyper, owner: NDArray[np.int64], features: Array, labels: Array, *,
+                 has_level: bool = False) -> None:  # fmt: skip
         self.hyper = hyper
         self.weights = hyper.column_weights(owner)
         self._points = features * self.weights
@@ -51,7 +61,9 @@ class Posterior:
         matrix[np.diag_indices_from(matrix)] = hyper.amplitude + hyper.noise
         self._inverse = cholesky(matrix, hyper.amplitude)[1]
         head = self._inverse[:count, :count]  # The labelled points come first: their factor is a block of the whole.
-        self._alpha: Array = np.concatenate([head.T @ (head @ labels), np.zeros(len(features) - count)])
+        ones = head.sum(axis=1)  # L^-1 1.
+        self.level = float(ones @ (head @ labels) / (ones @ ones)) if has_level else 0.0
+        self._alpha: Array = np.concatenate([head.T @ (head @ (labels - self.level)), np.zeros(len(features) - count)])
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Returns the means and standard deviations of the process, noise left aside.
@@ -65,7 +77,7 @@ class Posterior:
         cross = self.hyper.amplitude * matern(squared_distances(features * self.weights, self._points))
         spread = cross @ self._inverse.T
         variance = self.hyper.amplitude - np.einsum("ij,ij->i", spread, spread)
-        return cross @ self._alpha, np.sqrt(np.maximum(variance, _TINY))
+        return self.level + cross @ self._alpha, np.sqrt(np.maximum(variance, _TINY))
 
     def gradient(self, features: Array) -> tuple[float, float, Array, Array]:
         """Returns mean and deviation at one point and their gradients by its features.
@@ -83,7 +95,7 @@ class Posterior:
         deviation = math.sqrt(max(self.hyper.amplitude - float(spread @ spread), _TINY))
         slope = 2 * self.hyper.amplitude * matern_slope(r2)[:, None] * gap * self.weights  # Of the cross-covariances.
         rate: Array = -((self._inverse.T @ spread) @ slope) / deviation
-        return float(cross @ self._alpha), deviation, self._alpha @ slope, rate
+        return self.level + float(cross @ self._alpha), deviation, self._alpha @ slope, rate
 
 
 def cholesky(matrix: Array, amplitude: float) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ import numpy as np
 
 from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, settings, to_state
 from mutandis.algorithms.bayesian.branch_arms import Branches
-from mutandis.algorithms.bayesian.parzen import Mixture, age_weights
+from mutandis.algorithms.bayesian.parzen import Kernels, Mixture, age_weights
 from mutandis.algorithms.bayesian.parzen_axes import Arm, Axes, Floats, Ints, Rows
 from mutandis.algorithms.bayesian.parzen_draws import joint_rows, separate_row
 from mutandis.errors import SettingError
@@ -38,6 +38,7 @@ from mutandis.hyper.rng import Rng
 
 _FEW = 5
 _MOST_PENDING = 100
+_FRACTION = 8
 
 
 def num_good(count: int) -> int:
@@ -102,6 +103,7 @@ class _Trials:
         self._floats = np.empty((16, len(axes.cells)))
         self._ints = np.empty((16, len(axes.sizes)), dtype=np.int64)
         self._rewards = np.empty(16)
+        self._kernels = Kernels(axes)
 
     def add(self, dna: DNA, reward: float | None) -> None:
         count = len(self.dnas)
@@ -111,6 +113,7 @@ class _Trials:
             self._rewards = np.concatenate([self._rewards, np.empty_like(self._rewards)])
         self._floats[count], self._ints[count] = self._axes.encode(dna)
         self._rewards[count] = math.nan if reward is None else reward
+        self._kernels.add(self._floats[count])
         self.dnas.append(dna)
 
     @property
@@ -123,6 +126,14 @@ class _Trials:
 
     def rows(self, which: Ints) -> Rows:
         return self._floats[which], self._ints[which]
+
+    def mixture(self, which: Ints) -> Mixture:
+        """Returns the mixture of some trials, in ascending order of their numbers."""
+        rows = self.rows(which)
+        kernels = None
+        if len(which) > len(self.dnas) / _FRACTION:  # Else a sort of few costs less than a look at all.
+            kernels = self._kernels.of(which, np.where(rows[0] == rows[0], rows[0], 0.5))
+        return Mixture(self._axes, rows, age_weights(len(which)), kernels)
 
 
 class _ParzenSearch(Search):
@@ -214,15 +225,14 @@ class _ParzenSearch(Search):
             for arm in imposed:
                 failed = failed[self._axes.is_taken(trials.ints[failed], arm)]
             bad = np.concatenate([bad, failed])
-        floats, ints = trials.rows(np.sort(bad))
-        if self._settings.constant_liar and self._pending:
-            liars = [self._axes.encode(dna) for dna in self._pending.values()]
-            floats = np.concatenate([floats, [row for row, _ in liars]])
-            ints = np.concatenate([ints, np.array([row for _, row in liars], dtype=np.int64)])
-        return (
-            Mixture(self._axes, trials.rows(good), age_weights(len(good))),
-            Mixture(self._axes, (floats, ints), age_weights(len(floats))),
-        )
+        bad = np.sort(bad)
+        if not (self._settings.constant_liar and self._pending):
+            return trials.mixture(good), trials.mixture(bad)
+        floats, ints = trials.rows(bad)
+        liars = [self._axes.encode(dna) for dna in self._pending.values()]
+        floats = np.concatenate([floats, [row for row, _ in liars]])
+        ints = np.concatenate([ints, np.array([row for _, row in liars], dtype=np.int64)])
+        return trials.mixture(good), Mixture(self._axes, (floats, ints), age_weights(len(floats)))
 
     def feedback(self, feedback: Feedback) -> None:
         pending = None if feedback.id is None else self._pending.pop(feedback.id, None)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mutandis.algorithms.base import settings
+from mutandis.algorithms.base import need_number, settings
 from mutandis.algorithms.evolution.operations import Operation, Population
 from mutandis.algorithms.evolution.population import Context, Individual
 from mutandis.errors import SettingError
@@ -81,12 +81,6 @@ class KPointCrossover(Crossover):
         return a.space.repair(filled, lambda point: point.draw(rng))  # type: ignore[no-any-return]
 
 
-def _need_spread(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or not value >= 0:
-        raise SettingError("cannot cross over", at=name, got=value, expected="a number >= 0",
-                           fix="use the default")  # fmt: skip
-
-
 @settings
 class BlendCrossover(Crossover):
     """BLX-alpha on ranges, in their unit interval: uniform between the parents, widened by `alpha` to each side.
@@ -97,7 +91,7 @@ class BlendCrossover(Crossover):
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        _need_spread("BlendCrossover.alpha", self.alpha)
+        need_number("BlendCrossover.alpha", self.alpha, low=0)
 
     def mix(self, point: Point, x: Any, y: Any, rng: Rng) -> Any:
         """Returns a value around those of the parents."""
@@ -127,7 +121,7 @@ class SimulatedBinaryCrossover(Crossover):
     eta: float = 15.0
 
     def __post_init__(self) -> None:
-        _need_spread("SimulatedBinaryCrossover.eta", self.eta)
+        need_number("SimulatedBinaryCrossover.eta", self.eta, low=0)
 
     def mix(self, point: Point, x: Any, y: Any, rng: Rng) -> Any:
         """Returns a value spread around those of the parents."""

@@ -17,7 +17,6 @@ from mutandis.algorithms.base import JSON, Search
 from mutandis.algorithms.evolution.crossovers import Crossover
 from mutandis.algorithms.evolution.mutators import Mutator
 from mutandis.algorithms.evolution.population import Individual
-from mutandis.errors import SettingError
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
 from mutandis.hyper.rng import Rng
 
@@ -141,14 +140,3 @@ def distinct(population: Sequence[Individual]) -> list[Individual]:
     for individual in population:
         unique.setdefault(individual.dna, individual)
     return list(unique.values())
-
-
-def need_probability(name: str, value: object) -> None:
-    """Refuses a setting that is not a number in [0, 1].
-
-    Raises:
-        SettingError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise SettingError("cannot use a setting", at=name, got=value, expected="a number in [0, 1]",
-                           fix="use 0.9")  # fmt: skip

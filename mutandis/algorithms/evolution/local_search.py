@@ -24,9 +24,8 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, settings, to_state
+from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, need_number, settings, to_state
 from mutandis.algorithms.evolution.mutators import local_move
-from mutandis.errors import SettingError
 from mutandis.hyper import DNA, Feedback, Point, Proposal, SearchSpace
 from mutandis.hyper.dna import replaced
 from mutandis.hyper.rng import Rng
@@ -58,9 +57,7 @@ class LocalSearch(Algorithm):
     def __post_init__(self) -> None:
         need_int("LocalSearch.num_initial", self.num_initial, 1)
         need_int("LocalSearch.num_samples", self.num_samples, 1)
-        if isinstance(self.scale, bool) or not isinstance(self.scale, (int, float)) or not 0 < self.scale <= 1:
-            raise SettingError("cannot use a setting", at="LocalSearch.scale", got=self.scale,
-                               expected="a share of the range in (0, 1]", fix="use 0.1")  # fmt: skip
+        need_number("LocalSearch.scale", self.scale, above=0, high=1, fix="use 0.1: a share of the range")
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins a run at a random point."""

@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
-from mutandis.algorithms.base import Algorithm, Search, need_instance, need_int, settings
+from mutandis.algorithms.base import Algorithm, Search, need_instance, need_int, need_number, settings
 from mutandis.algorithms.dominance import standing
 from mutandis.algorithms.evolution.crossovers import Crossover, UniformCrossover
-from mutandis.algorithms.evolution.generations import GenerationalSearch, Survival, need_probability
+from mutandis.algorithms.evolution.generations import GenerationalSearch, Survival
 from mutandis.algorithms.evolution.mutators import Mutator, Uniform
 from mutandis.algorithms.evolution.population import Individual
 from mutandis.hyper import SearchSpace
@@ -56,7 +56,7 @@ class NSGA2(Algorithm):
         need_int("NSGA2.population_size", self.population_size, 1)
         need_instance("NSGA2.crossover", self.crossover, Crossover, "crossover=UniformCrossover()")
         need_instance("NSGA2.mutation", self.mutation, Mutator, "mutation=Uniform()")
-        need_probability("NSGA2.crossover_probability", self.crossover_probability)
+        need_number("NSGA2.crossover_probability", self.crossover_probability, low=0, high=1, fix="use 0.9")
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins a run with random individuals."""

@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, need_instance, need_int, settings
+from mutandis.algorithms.base import JSON, Algorithm, Search, need_instance, need_int, need_number, settings
 from mutandis.algorithms.dominance import non_dominated_fronts
 from mutandis.algorithms.evolution.crossovers import Crossover, UniformCrossover
-from mutandis.algorithms.evolution.generations import GenerationalSearch, Survival, need_probability
+from mutandis.algorithms.evolution.generations import GenerationalSearch, Survival
 from mutandis.algorithms.evolution.mutators import Mutator, Uniform
 from mutandis.algorithms.evolution.population import Individual
 from mutandis.hyper import SearchSpace
@@ -69,7 +69,7 @@ class NSGA3(Algorithm):
             need_int("NSGA3.divisions", self.divisions, 1)
         need_instance("NSGA3.crossover", self.crossover, Crossover, "crossover=UniformCrossover()")
         need_instance("NSGA3.mutation", self.mutation, Mutator, "mutation=Uniform()")
-        need_probability("NSGA3.crossover_probability", self.crossover_probability)
+        need_number("NSGA3.crossover_probability", self.crossover_probability, low=0, high=1, fix="use 0.9")
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins a run with random individuals."""

@@ -23,10 +23,11 @@ from mutandis.algorithms.base import (
     from_state,
     need_instance,
     need_int,
+    need_one_of,
     settings,
     to_state,
 )
-from mutandis.algorithms.multifidelity.rungs import Rung, fidelities, need_fidelities, need_one_of
+from mutandis.algorithms.multifidelity.rungs import Rung, fidelities, need_fidelities
 from mutandis.algorithms.multifidelity.source import EVERY, INHERIT, LARGEST, RETRAIN, Source, Tag, reached
 from mutandis.algorithms.random_search import Random
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace

@@ -19,10 +19,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, settings, to_state
+from mutandis.algorithms.base import (
+    JSON,
+    Algorithm,
+    Search,
+    from_state,
+    need_int,
+    need_number,
+    need_one_of,
+    settings,
+    to_state,
+)
 from mutandis.algorithms.multifidelity.hyperband import Hyperband
 from mutandis.algorithms.multifidelity.kernels import Density, axes_of
-from mutandis.algorithms.multifidelity.rungs import HPBANDSTER, PAPER, need_fidelities, need_number, need_one_of
+from mutandis.algorithms.multifidelity.rungs import HPBANDSTER, PAPER, need_fidelities
 from mutandis.algorithms.multifidelity.source import INHERIT, RETRAIN, reached
 from mutandis.errors import SettingError
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
@@ -116,7 +126,7 @@ class BOHB(Algorithm):
         _check_model("BOHB", self)
         need_one_of("BOHB.bracket_sizes", self.bracket_sizes, (HPBANDSTER, PAPER))
         need_one_of("BOHB.resume", self.resume, (INHERIT, RETRAIN))
-        need_number("BOHB.patience", self.patience, 1, fix="use 50, or more than there are workers")
+        need_number("BOHB.patience", self.patience, low=1, fix="use 50, or more than there are workers")
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins a run with the first bracket.
@@ -140,13 +150,10 @@ class BOHB(Algorithm):
 
 def _check_model(name: str, model: KernelDensity | BOHB) -> None:
     need_int(f"{name}.num_samples", model.num_samples, 1)
-    need_number(f"{name}.random_fraction", model.random_fraction, 0, fix="use 1 / 3")
-    need_number(f"{name}.bandwidth_factor", model.bandwidth_factor, 0, strict=True, fix="use 3")
-    need_number(f"{name}.min_bandwidth", model.min_bandwidth, 0, strict=True, fix="use 1e-3")
+    need_number(f"{name}.random_fraction", model.random_fraction, low=0, high=1, fix="use 1 / 3")
+    need_number(f"{name}.bandwidth_factor", model.bandwidth_factor, above=0, fix="use 3")
+    need_number(f"{name}.min_bandwidth", model.min_bandwidth, above=0, fix="use 1e-3")
     need_int(f"{name}.top_percent", model.top_percent, 1)
-    if model.random_fraction > 1:
-        raise SettingError("cannot use a setting", at=f"{name}.random_fraction", got=model.random_fraction,
-                           expected="a share in [0, 1]", fix="use 1 / 3")  # fmt: skip
     if model.top_percent > 99:
         raise SettingError("cannot use a setting", at=f"{name}.top_percent", got=model.top_percent,
                            expected="whole percent in [1, 99]", fix="use 15")  # fmt: skip

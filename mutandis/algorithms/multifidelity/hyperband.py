@@ -25,19 +25,12 @@ from mutandis.algorithms.base import (
     from_state,
     need_instance,
     need_int,
+    need_number,
+    need_one_of,
     settings,
     to_state,
 )
-from mutandis.algorithms.multifidelity.rungs import (
-    HPBANDSTER,
-    PAPER,
-    Rung,
-    bracket_counts,
-    fidelities,
-    need_fidelities,
-    need_number,
-    need_one_of,
-)
+from mutandis.algorithms.multifidelity.rungs import HPBANDSTER, PAPER, Rung, bracket_counts, fidelities, need_fidelities
 from mutandis.algorithms.multifidelity.source import EVERY, INHERIT, LARGEST, RETRAIN, Source, Tag, reached
 from mutandis.algorithms.random_search import Random
 from mutandis.errors import SettingError, SpaceExhausted
@@ -94,7 +87,7 @@ class Hyperband(Algorithm):
         need_one_of("Hyperband.told", self.told, (LARGEST, EVERY))
         if self.enough is not None:
             need_int("Hyperband.enough", self.enough, 1)
-        need_number("Hyperband.patience", self.patience, 1, fix="use 50, or more than there are workers")
+        need_number("Hyperband.patience", self.patience, low=1, fix="use 50, or more than there are workers")
         s_max = len(self.ladder) - 1
         is_known = self.brackets is None or (
             len(self.brackets) > 0 and all(type(s) is int and 0 <= s <= s_max for s in self.brackets)

@@ -22,9 +22,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_instance, need_int, settings, to_state
+from mutandis.algorithms.base import (
+    JSON,
+    Algorithm,
+    Search,
+    from_state,
+    need_instance,
+    need_int,
+    need_number,
+    settings,
+    to_state,
+)
 from mutandis.algorithms.evolution.mutators import local_move
-from mutandis.algorithms.multifidelity.rungs import need_number
 from mutandis.algorithms.multifidelity.source import reached
 from mutandis.algorithms.random_search import Random
 from mutandis.errors import SettingError, SpaceExhausted
@@ -73,20 +82,17 @@ class PBT(Algorithm):
     sampler: Algorithm = field(default_factory=Random)
 
     def __post_init__(self) -> None:
-        need_number("PBT.interval", self.interval, 0, strict=True, fix="use 1: one epoch")
+        need_number("PBT.interval", self.interval, above=0, fix="use 1: one epoch")
         need_int("PBT.population_size", self.population_size, 2)
         if self.max_fidelity is not None:
-            need_number("PBT.max_fidelity", self.max_fidelity, self.interval, fix="give at least one interval")
+            need_number("PBT.max_fidelity", self.max_fidelity, low=self.interval, fix="give at least one interval")
         for name in ("quantile", "resample"):
-            need_number(f"PBT.{name}", getattr(self, name), 0, fix="use 0.25")
-            if getattr(self, name) > 1:
-                raise SettingError("cannot use a setting", at=f"PBT.{name}", got=getattr(self, name),
-                                   expected="a share in [0, 1]", fix="use 0.25")  # fmt: skip
+            need_number(f"PBT.{name}", getattr(self, name), low=0, high=1, fix="use 0.25")
         if not isinstance(self.factors, (tuple, list)) or len(self.factors) != 2:
             raise SettingError("cannot use a setting", at="PBT.factors", got=self.factors,
                                expected="two numbers, up and down", fix="use (1.2, 0.8)")  # fmt: skip
         for factor in self.factors:
-            need_number("PBT.factors", factor, 0, strict=True, fix="use (1.2, 0.8)")
+            need_number("PBT.factors", factor, above=0, fix="use (1.2, 0.8)")
         need_instance("PBT.sampler", self.sampler, Algorithm, "sampler=Random()")
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:

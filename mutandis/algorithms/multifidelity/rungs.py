@@ -14,33 +14,10 @@ import math
 from bisect import bisect_left, insort
 from typing import Any
 
-from mutandis.errors import SettingError
+from mutandis.algorithms.base import need_number
 
 PAPER, HPBANDSTER = "paper", "hpbandster"
 _SLACK = 1e-9  # Logarithms and powers of whole numbers miss them by a rounding error.
-
-
-def need_number(name: str, value: object, low: float, *, strict: bool = False, fix: str) -> None:
-    """Refuses a setting that is not a finite number of at least (or, if strict, above) `low`.
-
-    Raises:
-        SettingError: it is not.
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or value < low or (strict and value == low):  # type: ignore[operator]
-        expected = f"a number {'>' if strict else '>='} {low}"
-        raise SettingError("cannot use a setting", at=name, got=value, expected=expected, fix=fix)
-
-
-def need_one_of(name: str, value: object, options: tuple[str, ...]) -> None:
-    """Refuses a setting that is none of some words.
-
-    Raises:
-        SettingError: it is none of them.
-    """
-    if value not in options:
-        raise SettingError("cannot use a setting", at=name, got=value, expected=f"one of {', '.join(options)}",
-                           fix=f"use {options[0]!r}")  # fmt: skip
 
 
 def need_fidelities(name: str, low: object, high: object, eta: object) -> None:
@@ -49,10 +26,10 @@ def need_fidelities(name: str, low: object, high: object, eta: object) -> None:
     Raises:
         SettingError: `low` is not above 0, `high` not at least `low`, or eta not above 1.
     """
-    need_number(f"{name}.min_fidelity", low, 0, strict=True, fix="give the shortest training that tells anything")
+    need_number(f"{name}.min_fidelity", low, above=0, fix="give the shortest training that tells anything")
     assert isinstance(low, (int, float))
-    need_number(f"{name}.max_fidelity", high, low, fix="give the length of a full training")
-    need_number(f"{name}.eta", eta, 1, strict=True, fix="use 3: a third of each rung goes on")
+    need_number(f"{name}.max_fidelity", high, low=low, fix="give the length of a full training")
+    need_number(f"{name}.eta", eta, above=1, fix="use 3: a third of each rung goes on")
 
 
 def fidelities(low: float, high: float, eta: float) -> tuple[float, ...]:

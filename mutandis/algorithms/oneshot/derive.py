@@ -8,13 +8,14 @@ shared weights (ENAS, RSPS; SETN: Dong and Yang, ICCV 2019, doi 10.1109/ICCV.201
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 
-from mutandis.algorithms.base import need_int, settings
+from mutandis.algorithms.base import need_instance, need_int, settings
 from mutandis.algorithms.oneshot.protocol import Evaluate, finite
+from mutandis.algorithms.oneshot.tables import normals
 from mutandis.algorithms.oneshot.tables.parts import Part, smooth_value
 from mutandis.algorithms.oneshot.tables.policy import Policy
 from mutandis.algorithms.oneshot.tables.relaxations import top_picks
@@ -33,6 +34,8 @@ def _strongest(policy: Policy, point: Point) -> Any:
         return part.values[top_picks(policy.tables[part.tables[0]], 1)[0]]
     if part.kind == "value":
         return point.check(float(smooth_value(point, policy.tables[part.tables[0]][0])))
+    if part.kind == "normal":
+        return point.from_unit(float(normals.parameters(policy.tables[part.tables[0]])[0]))
     k = point.k_min + (top_picks(policy.tables[part.tables[0]], 1)[0] if part.has_count else 0)
     if point.distinct:
         picks = top_picks(policy.tables[part.pick_table(0)], k)
@@ -49,7 +52,7 @@ def top_dnas(policy: Policy, count: int) -> list[DNA]:
 
     Args:
         policy: The policy.
-        count: How many; fewer are returned where the space has fewer. Smooth values are the same in all.
+        count: How many; fewer are returned where the space has fewer. Continuous ranges are the same in all.
     """
     rows = [_ranked(policy, part) for part in policy.parts]
     rest = [0.0]
@@ -73,7 +76,7 @@ def top_dnas(policy: Policy, count: int) -> list[DNA]:
 
 def _ranked(policy: Policy, part: Part) -> list[tuple[Any, float, int]]:
     """Returns raw values, their log-probabilities and their places, best first."""
-    if part.kind == "value":
+    if part.kind in ("value", "normal"):
         return [(_strongest(policy, part.point), 0.0, 0)]
     sums: dict[Any, float] = {}
     for value, chance in policy.outcomes(part):
@@ -173,4 +176,19 @@ class TopEdges:
         return policy.space.repair(values, lambda point: _strongest(policy, point))
 
 
-__all__ = ["TopEdges", "best_of", "most_likely", "top_dnas", "top_edges"]
+def need_cells(cells: object, algorithm: str) -> None:
+    """Refuses what is neither None nor a way to keep the best edges.
+
+    Raises:
+        SettingError: it is neither.
+    """
+    if cells is not None:
+        need_instance(f"{algorithm}.cells", cells, TopEdges, "TopEdges(nodes, none=0)")
+
+
+def derivation(cells: TopEdges | None) -> Callable[[Policy, Evaluate | None], DNA]:
+    """Returns the way from a policy to the result: the best edges of each node, or the most likely candidates."""
+    return lambda policy, evaluate: most_likely(policy) if cells is None else cells(policy)
+
+
+__all__ = ["TopEdges", "best_of", "derivation", "most_likely", "need_cells", "top_dnas", "top_edges"]

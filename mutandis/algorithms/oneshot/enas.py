@@ -2,7 +2,8 @@
 
 ENAS: Pham, Guan, Zoph, Le, Dean: Efficient Neural Architecture Search via Parameter Sharing, ICML 2018, arXiv
 1802.03268, Sec. 2.2. The defaults are those of NATS-Bench (Dong et al. 2021, arXiv 2009.00437); the paper's cells had
-`ENAS(learning_rate=0.0035, tanh_constant=1.1, batch_size=10, num_steps=30)`.
+`ENAS(learning_rate=0.0035, tanh_constant=1.1, batch_size=10, num_steps=30)`, with the `OptionPrior` of `priors` for
+their operations.
 
 *Notation*: pi = the controller, a = a path, R = reward - w log pi(a), b = baseline, M = `batch_size`. An update
 descends
@@ -16,8 +17,7 @@ Baselines, d = `baseline_decay`, each taking the present R in before it is subtr
     epoch     b' + (1 - d) (R - b'), where b' is the mean of b in the epoch before; in the first epoch, R itself, so
               that nothing is learnt in it (the reference code of NATS-Bench)
 
-*Departures*: entropy enters as -w log pi(a), whose mean is that of the entropies that the reference codes add. The
-bias towards some operations in the first layers of the original cells is left out.
+*Departures*: entropy enters as -w log pi(a), whose mean is that of the entropies that the reference codes add.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mutandis.algorithms.base import JSON, Search, need_int, settings
+from mutandis.algorithms.base import JSON, Search, need_int, need_number, need_one_of, settings
 from mutandis.algorithms.oneshot.derive import best_of
-from mutandis.algorithms.oneshot.engine import need_one_of, with_gradients
 from mutandis.algorithms.oneshot.protocol import (
     Cost,
     Evaluate,
@@ -43,11 +42,12 @@ from mutandis.algorithms.oneshot.protocol import (
     need_fraction,
 )
 from mutandis.algorithms.oneshot.selections import Selections, selections_of
+from mutandis.algorithms.oneshot.tables.gradients import with_gradients
 from mutandis.algorithms.oneshot.tables.optimise import TableAdam
 from mutandis.algorithms.policies.answers import Baseline, Drawn
 from mutandis.algorithms.policies.controller import Controller, one_thread, packed, unpacked
+from mutandis.algorithms.policies.priors import OptionPrior, need_priors, priors_by_slot
 from mutandis.algorithms.policies.recurrent import PolicyRNN
-from mutandis.algorithms.policies.reinforce import need_number
 from mutandis.algorithms.sequences import Codec, Step
 from mutandis.hyper import DNA, SearchSpace
 from mutandis.hyper.rng import Rng
@@ -78,6 +78,7 @@ class ENAS(OneShot):
         init_range: The weights start uniform within this of 0.
         num_candidates: How many drawn DNAs are measured at the end.
         bins: Into how many cells a range with more values is cut.
+        priors: Leanings towards some options.
 
     Raises:
         SettingError: a number is out of its range, or a word unknown.
@@ -98,6 +99,7 @@ class ENAS(OneShot):
     init_range: float = 0.1
     num_candidates: int = 100
     bins: int = 16
+    priors: tuple[OptionPrior, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "num_layers", "batch_size", "num_steps", "num_candidates", "bins"):
@@ -109,6 +111,7 @@ class ENAS(OneShot):
         need_number("ENAS.entropy_weight", self.entropy_weight, low=0.0)
         need_number("ENAS.baseline_decay", self.baseline_decay, low=0.0, below=1.0)
         need_one_of("ENAS.baseline", self.baseline, BASELINES)
+        need_priors("ENAS.priors", self.priors)
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins REINFORCE with a recurrent controller by trials.
@@ -120,14 +123,15 @@ class ENAS(OneShot):
                           learning_rate=self.learning_rate, batch_size=self.batch_size,
                           entropy_weight=self.entropy_weight, baseline_decay=self.baseline_decay,
                           temperature=self.temperature, tanh_constant=self.tanh_constant,
-                          init_range=self.init_range, bins=self.bins)  # fmt: skip
+                          init_range=self.init_range, bins=self.bins, priors=self.priors)  # fmt: skip
         return plain.start(space, seed=seed, num_objectives=num_objectives)
 
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with random weights of the controller.
 
         Raises:
-            SettingError: the space is open-ended.
+            SettingError: the space is open-ended, or a prior does not fit its decision.
+            DecisionError: a prior names no decision.
         """
         return EnasSearch(self, space.bare(), seed)
 
@@ -195,6 +199,7 @@ class EnasSearch(SharedSearch):
             tanh_constant=settings.tanh_constant,
             init_range=settings.init_range,
             generator=torch.Generator().manual_seed(self._rng.derive("weights").getrandbits(63)),
+            priors=priors_by_slot(settings.priors, space, self._codec),
         )
         self._adam = TableAdam([self._controller.weights], settings.learning_rate, beta1=0.9,
                                epsilon=settings.epsilon, max_norm=settings.max_norm)  # fmt: skip

@@ -7,36 +7,28 @@ never touches a graph that somebody still needs.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from mutandis.algorithms.base import JSON
+from mutandis.algorithms.base import need_number
 from mutandis.algorithms.oneshot.derive import most_likely
-from mutandis.algorithms.oneshot.protocol import (
-    Evaluate,
-    Needs,
-    SharedSearch,
-    Virtual,
-    check_outcome,
-    need_fraction,
-)
+from mutandis.algorithms.oneshot.protocol import Evaluate, Needs, OneShot, Virtual, check_outcome
 from mutandis.algorithms.oneshot.selections import Selections, selections_of
+from mutandis.algorithms.oneshot.tables.gradients import Gradients, gradients_by, with_gradients
 from mutandis.algorithms.oneshot.tables.optimise import TableAdam
 from mutandis.algorithms.oneshot.tables.parts import Tables
 from mutandis.algorithms.oneshot.tables.policy import Choose, Policy
 from mutandis.algorithms.oneshot.tables.relaxations import Noise
-from mutandis.algorithms.policies.reinforce import need_number
+from mutandis.algorithms.oneshot.tables.run import TableSearch
 from mutandis.errors import SettingError
 from mutandis.hyper import DNA, SearchSpace
 from mutandis.hyper.rng import Rng
 
 MOST_WAITING = 100
-Gradients = list[Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +81,9 @@ class Term(Protocol):
         ...
 
 
-def gradients_by(loss: Tensor, leaves: Sequence[Tensor], *, keep_graph: bool) -> Gradients:
-    """Returns the gradients of a loss by leaves; None for one that took no part.
-
-    Those of an earlier `loss.backward()` are used where there are any.
-    """
-    if any(leaf.grad is not None for leaf in leaves):
-        return [leaf.grad for leaf in leaves]
-    if not leaves or not loss.requires_grad:
-        return [None] * len(leaves)
-    return list(torch.autograd.grad(loss, list(leaves), retain_graph=keep_graph, allow_unused=True))
-
-
 def pathwise(waiting: Waiting, loss: Tensor, *, keep_graph: bool) -> Gradients:
     """Returns the gradients that flow through the selections into the tables."""
     return gradients_by(loss, list(waiting.view.tables), keep_graph=keep_graph)
-
-
-@contextlib.contextmanager
-def with_gradients() -> Iterator[None]:
-    """Records gradients, whatever mode the loop is in: it may measure rewards under `no_grad`."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 def one(fraction: float) -> float:
@@ -132,6 +105,7 @@ class Rule:
         temperature: By the fraction of the run that is done.
         delay: The policy rests before this fraction.
         moved: Called after a step of the policy with the draw and the tables as they were.
+        is_settled: Whether the logits of a decision rest from now on, whatever their gradient.
         derive: From the policy to the result.
     """
 
@@ -144,6 +118,7 @@ class Rule:
     temperature: Callable[[float], float] = one
     delay: float = 0.0
     moved: Callable[[Waiting, list[Tensor]], None] | None = None
+    is_settled: Callable[[Tensor], bool] = lambda logits: False
     derive: Callable[[Policy, Evaluate | None], DNA] = lambda policy, evaluate: most_likely(policy)
 
 
@@ -163,20 +138,27 @@ class PolicySettings:
     weight_decay: float
     init_std: float
 
-    def check(self, name: str) -> PolicySettings:
-        """Refuses numbers out of their range.
+    @classmethod
+    def of(cls, algorithm: OneShot) -> PolicySettings:
+        """Returns those of an algorithm that has fields of these names.
 
         Raises:
-            SettingError: one is.
+            SettingError: a number is out of its range.
         """
-        need_number(f"{name}.learning_rate", self.learning_rate, above=0.0)
-        need_number(f"{name}.beta1", self.beta1, low=0.0, below=1.0)
-        need_number(f"{name}.weight_decay", self.weight_decay, low=0.0)
-        need_number(f"{name}.init_std", self.init_std, low=0.0)
-        return self
+        name = type(algorithm).__name__
+        made = cls(**{field.name: getattr(algorithm, field.name) for field in fields(cls)})
+        need_number(f"{name}.learning_rate", made.learning_rate, above=0.0)
+        need_number(f"{name}.beta1", made.beta1, low=0.0, below=1.0)
+        need_number(f"{name}.weight_decay", made.weight_decay, low=0.0)
+        need_number(f"{name}.init_std", made.init_std, low=0.0)
+        return made
+
+    def adam(self, tables: list[Tensor]) -> TableAdam:
+        """Returns the optimizer of some tables."""
+        return TableAdam(tables, self.learning_rate, beta1=self.beta1, weight_decay=self.weight_decay)
 
 
-class PolicySearch(SharedSearch):
+class PolicySearch(TableSearch[Waiting]):
     """A run of a rule.
 
     Args:
@@ -184,32 +166,18 @@ class PolicySearch(SharedSearch):
         space: The space.
         seed: Seed of the run.
         settings: Of the tables.
-
-    Attributes:
-        policy_tables: The policy; tests and plots read it.
-        noise: Random numbers; tests put their own in its place.
     """
 
     def __init__(self, rule: Rule, space: SearchSpace, seed: int, settings: PolicySettings) -> None:
-        self.needs = rule.needs
-        self._rule = rule
         rng = Rng(seed, "one shot", rule.name)
-        self.policy_tables = Policy(space, rng.derive("tables"), init_std=settings.init_std)
-        self.noise = Noise(rng)
-        self._adam = TableAdam(self.policy_tables.tables, settings.learning_rate, beta1=settings.beta1,
-                               weight_decay=settings.weight_decay)  # fmt: skip
+        policy = Policy(space, rng.derive("tables"), init_std=settings.init_std)
+        super().__init__(rule.needs, policy, Noise(rng), settings.adam(policy.tables), MOST_WAITING)
+        self._rule = rule
         self._term: Term | None = None
-        self._fraction = 0.0
-        self._drawn = 0
-        self._waiting: dict[int, Waiting] = {}
 
     def constrain(self, term: Term) -> None:
         """Adds a cost to the loss of every policy step from now on."""
         self._term = term
-
-    def progress(self, fraction: float) -> None:
-        """Says how much of the run is done, in [0, 1]."""
-        self._fraction = need_fraction(fraction)
 
     def _view(self, tables: Tables, number: int) -> View:
         temperature = self._rule.temperature(self._fraction)
@@ -225,11 +193,7 @@ class PolicySearch(SharedSearch):
         with with_gradients():
             view = self._view(self.policy_tables.leaves(), self._drawn)
             selections = self._rule.policy(view)
-        self._waiting[self._drawn] = Waiting(view, selections)
-        self._drawn += 1
-        if len(self._waiting) > MOST_WAITING:
-            del self._waiting[next(iter(self._waiting))]
-        return selections
+        return self._expect(Waiting(view, selections))
 
     def feedback(
         self,
@@ -241,11 +205,8 @@ class PolicySearch(SharedSearch):
     ) -> None:
         """Moves the policy."""
         check_outcome(self._rule.name, self.needs, {"loss": loss, "reward": reward, "virtual": virtual})
-        waiting = self._waiting.get(selections.number)
-        if waiting is None or waiting.selections is not selections:
-            return
-        del self._waiting[selections.number]
-        if self._fraction < self._rule.delay:
+        waiting = self._answered(selections)
+        if waiting is None or self._fraction < self._rule.delay:
             return
         if virtual is not None and self._rule.virtual is not None:
             self._move(waiting, self._rule.virtual(waiting.view, virtual), None)
@@ -256,10 +217,17 @@ class PolicySearch(SharedSearch):
     def _move(self, waiting: Waiting, gradients: Gradients, loss: Tensor | None) -> None:
         if self._term is not None:
             gradients = self._with_term(self._term, gradients, loss)
+        gradients = self._without_settled(gradients)
         before = [table.clone() for table in self.policy_tables.tables]
         self._adam.step(gradients)
         if self._rule.moved is not None:
             self._rule.moved(waiting, before)
+
+    def _without_settled(self, gradients: Gradients) -> Gradients:
+        tables = self.policy_tables.tables
+        choices = {part.tables[0] for part in self.policy_tables.parts if part.kind == "options"}
+        return [None if index in choices and self._rule.is_settled(tables[index]) else gradient
+                for index, gradient in enumerate(gradients)]  # fmt: skip
 
     def _with_term(self, term: Term, gradients: Gradients, loss: Tensor | None) -> Gradients:
         """Returns the gradients of f(loss, cost): those of the loss times df/dloss, plus those through the cost."""
@@ -275,32 +243,6 @@ class PolicySearch(SharedSearch):
     def derive(self, evaluate: Evaluate | None = None) -> DNA:
         """Returns the result by the rule's way to derive it."""
         return self._rule.derive(self.policy_tables, evaluate)
-
-    def entropy(self) -> dict[str, float]:
-        """Returns the entropy of each decision in nats, by path."""
-        return self.policy_tables.entropy_by_path()
-
-    def probabilities(self) -> dict[str, list[float]]:
-        """Returns the chance of each option or picked candidate, by path."""
-        return self.policy_tables.chances_by_path()
-
-    def state_dict(self) -> JSON:
-        """Returns the state as JSON."""
-        return {
-            "rng": self.noise.rng.state(),
-            "tables": self.policy_tables.state(),
-            "adam": self._adam.state(),
-            "fraction": self._fraction,
-            "drawn": self._drawn,
-        }
-
-    def load_state_dict(self, state: JSON) -> None:
-        """Goes on from a state."""
-        self.noise.rng.set_state(state["rng"])
-        self.policy_tables.set_state(state["tables"])
-        self._adam.set_state(state["adam"])
-        self._fraction, self._drawn = state["fraction"], state["drawn"]
-        self._waiting = {}
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -327,25 +269,4 @@ def need_relaxable(name: str, space: SearchSpace, *, picks: bool) -> None:
                                fix=fix)  # fmt: skip
 
 
-def need_share(name: str, value: object) -> None:
-    """Refuses a setting that is not a fraction of the run, in [0, 1).
-
-    Raises:
-        SettingError: it is not.
-    """
-    need_number(name, value, low=0.0, below=1.0)
-
-
-def need_one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    """Refuses a setting that is not one of some words.
-
-    Raises:
-        SettingError: it is not.
-    """
-    if value not in allowed:
-        words = " or ".join(repr(word) for word in allowed)
-        raise SettingError("cannot use a setting", at=name, got=value, expected=words, fix=f"write {allowed[0]!r}")
-
-
-__all__ = ["Gradients", "PolicySearch", "PolicySettings", "Rule", "Term", "View", "Waiting", "gradients_by",
-           "need_one_of", "need_relaxable", "need_share", "one", "pathwise", "with_gradients"]  # fmt: skip
+__all__ = ["PolicySearch", "PolicySettings", "Rule", "Term", "View", "Waiting", "need_relaxable", "one", "pathwise"]

@@ -19,20 +19,61 @@ training the weights drives to 0. Hence `norm="batch_no_affine"`; `form="all"` i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from mutandis.algorithms.base import settings
-from mutandis.algorithms.oneshot.engine import PolicySearch, PolicySettings, Rule, View, need_one_of, need_relaxable
+from mutandis.algorithms.base import need_number, need_one_of, settings
+from mutandis.algorithms.oneshot.derive import TopEdges, derivation, need_cells
+from mutandis.algorithms.oneshot.engine import PolicySearch, PolicySettings, Rule, View, need_relaxable
 from mutandis.algorithms.oneshot.protocol import Cost, Needs, OneShot, SharedSearch
 from mutandis.algorithms.oneshot.selections import Index, Mixture, Selection, Selections, Subset
 from mutandis.algorithms.oneshot.tables.parts import Part
-from mutandis.algorithms.oneshot.tables.relaxations import annealed, soft_sample, straight_through, top_picks
-from mutandis.algorithms.policies.reinforce import need_number
+from mutandis.algorithms.oneshot.tables.relaxations import (
+    ANNEALINGS,
+    annealed,
+    soft_sample,
+    straight_through,
+    top_picks,
+)
 from mutandis.hyper import SearchSpace
 
 FORMS = ("selected", "autodl", "all")
-ANNEALINGS = ("linear", "cosine")
+
+
+class Annealed(Protocol):
+    """Settings of an algorithm whose temperature falls along the run."""
+
+    @property
+    def temperature(self) -> float:
+        """At the start."""
+        ...
+
+    @property
+    def final_temperature(self) -> float:
+        """At the end."""
+        ...
+
+    @property
+    def annealing(self) -> str:
+        """How it falls."""
+        ...
+
+
+def annealing_of(algorithm: Annealed) -> Callable[[float], float]:
+    """Returns the temperature of an algorithm by the fraction of its run.
+
+    Raises:
+        SettingError: a number is out of its range, or a word unknown.
+    """
+    name, first, last, shape = (type(algorithm).__name__, algorithm.temperature, algorithm.final_temperature,
+                                algorithm.annealing)  # fmt: skip
+    need_one_of(f"{name}.annealing", shape, ANNEALINGS)
+    need_number(f"{name}.temperature", first, above=0.0)
+    need_number(f"{name}.final_temperature", last, above=0.0)
+    return lambda fraction: annealed(first, last, fraction, shape)
 
 
 @settings
@@ -44,11 +85,12 @@ class GDAS(OneShot):
             where the others add the number 0 with a gradient; `all`, where all candidates run.
         temperature: tau at the start.
         final_temperature: tau at the end.
-        annealing: `linear` or `cosine`, along the run.
+        annealing: `linear`, `cosine` or `exponential`, along the run.
         learning_rate: Of Adam for the logits.
         beta1: Of Adam.
         weight_decay: Of Adam, on the logits.
         init_std: The logits start normal with this deviation.
+        cells: Keeps the best edges of each node instead of the most likely candidate everywhere.
 
     Raises:
         SettingError: a number is out of its range, or a word unknown.
@@ -62,17 +104,13 @@ class GDAS(OneShot):
     beta1: float = 0.5
     weight_decay: float = 1e-3
     init_std: float = 1e-3
+    cells: TopEdges | None = None
 
     def __post_init__(self) -> None:
         need_one_of("GDAS.form", self.form, FORMS)
-        need_one_of("GDAS.annealing", self.annealing, ANNEALINGS)
-        need_number("GDAS.temperature", self.temperature, above=0.0)
-        need_number("GDAS.final_temperature", self.final_temperature, above=0.0)
-        self._policy()
-
-    def _policy(self) -> PolicySettings:
-        return PolicySettings(learning_rate=self.learning_rate, beta1=self.beta1, weight_decay=self.weight_decay,
-                              init_std=self.init_std).check("GDAS")  # fmt: skip
+        annealing_of(self)
+        PolicySettings.of(self)
+        need_cells(self.cells, type(self).__name__)
 
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with a nearly uniform policy.
@@ -87,9 +125,10 @@ class GDAS(OneShot):
             needs=Needs(norm="any" if is_all else "batch_no_affine", selection="mixture" if is_all else "subset"),
             weights=_hard_path,
             policy=self._draw,
-            temperature=lambda f: annealed(self.temperature, self.final_temperature, f, self.annealing),
+            temperature=annealing_of(self),
+            derive=derivation(self.cells),
         )
-        return PolicySearch(rule, space, seed, self._policy())
+        return PolicySearch(rule, space, seed, PolicySettings.of(self))
 
     def _draw(self, view: View) -> Selections:
         def choose(part: Part, logits: Tensor) -> Selection:
@@ -111,11 +150,12 @@ class SNAS(OneShot):
     Args:
         temperature: lambda at the start.
         final_temperature: lambda at the end.
-        annealing: `linear` or `cosine`, along the run.
+        annealing: `linear`, `cosine` or `exponential`, along the run.
         learning_rate: Of Adam for the logits.
         beta1: Of Adam.
         weight_decay: Of Adam, on the logits.
         init_std: The logits start normal with this deviation.
+        cells: Keeps the best edges of each node instead of the most likely candidate everywhere.
 
     Raises:
         SettingError: a number is out of its range, or a word unknown.
@@ -128,16 +168,12 @@ class SNAS(OneShot):
     beta1: float = 0.5
     weight_decay: float = 1e-3
     init_std: float = 1e-2
+    cells: TopEdges | None = None
 
     def __post_init__(self) -> None:
-        need_one_of("SNAS.annealing", self.annealing, ANNEALINGS)
-        need_number("SNAS.temperature", self.temperature, above=0.0)
-        need_number("SNAS.final_temperature", self.final_temperature, above=0.0)
-        self._policy()
-
-    def _policy(self) -> PolicySettings:
-        return PolicySettings(learning_rate=self.learning_rate, beta1=self.beta1, weight_decay=self.weight_decay,
-                              init_std=self.init_std).check("SNAS")  # fmt: skip
+        annealing_of(self)
+        PolicySettings.of(self)
+        need_cells(self.cells, type(self).__name__)
 
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with a nearly uniform policy.
@@ -151,9 +187,10 @@ class SNAS(OneShot):
             needs=Needs(data="train", is_one_pass=True),
             weights=soft_draw,
             policy=soft_draw,
-            temperature=lambda f: annealed(self.temperature, self.final_temperature, f, self.annealing),
+            temperature=annealing_of(self),
+            derive=derivation(self.cells),
         )
-        return PolicySearch(rule, space, seed, self._policy())
+        return PolicySearch(rule, space, seed, PolicySettings.of(self))
 
 
 def soft_draw(view: View) -> Selections:
@@ -173,4 +210,4 @@ def _hard_path(view: View) -> Selections:
     return view.select(choose)
 
 
-__all__ = ["GDAS", "SNAS", "soft_draw"]
+__all__ = ["GDAS", "SNAS", "annealing_of", "soft_draw"]

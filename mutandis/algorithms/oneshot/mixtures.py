@@ -23,11 +23,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mutandis.algorithms.base import need_instance, need_int, settings
-from mutandis.algorithms.oneshot.derive import TopEdges, best_of, most_likely, top_dnas
-from mutandis.algorithms.oneshot.engine import Gradients, PolicySearch, PolicySettings, Rule, View, need_relaxable
+from mutandis.algorithms.base import need_int, settings
+from mutandis.algorithms.oneshot.derive import TopEdges, best_of, derivation, need_cells, top_dnas
+from mutandis.algorithms.oneshot.engine import PolicySearch, PolicySettings, Rule, View, need_relaxable
 from mutandis.algorithms.oneshot.protocol import Cost, Evaluate, Needs, OneShot, SharedSearch, Virtual
 from mutandis.algorithms.oneshot.selections import Mixture, Selection, Selections
+from mutandis.algorithms.oneshot.tables.gradients import Gradients
 from mutandis.algorithms.oneshot.tables.parts import Part, check_orders, num_orders
 from mutandis.algorithms.oneshot.tables.policy import Policy
 from mutandis.errors import SettingError
@@ -63,13 +64,8 @@ class DARTS(OneShot):
         if self.order not in (1, 2) or isinstance(self.order, bool):
             raise SettingError("cannot use a setting", at="DARTS.order", got=self.order, expected="1 or 2",
                                fix="write order=1")  # fmt: skip
-        self._policy()
-        if self.cells is not None:
-            need_instance("DARTS.cells", self.cells, TopEdges, "TopEdges(nodes, none=0)")
-
-    def _policy(self) -> PolicySettings:
-        return PolicySettings(learning_rate=self.learning_rate, beta1=self.beta1, weight_decay=self.weight_decay,
-                              init_std=self.init_std).check("DARTS")  # fmt: skip
+        PolicySettings.of(self)
+        need_cells(self.cells, "DARTS")
 
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with nearly uniform mixtures.
@@ -80,16 +76,15 @@ class DARTS(OneShot):
         need_relaxable("DARTS", space, picks=True)
         if self.order == 2:
             _refuse_picks(space)
-        cells = self.cells
         rule = Rule(
             name="DARTS",
             needs=Needs(is_virtual=self.order == 2),
             weights=mixed,
             policy=mixed,
             virtual=_second_order,
-            derive=lambda policy, evaluate: most_likely(policy) if cells is None else cells(policy),
+            derive=derivation(self.cells),
         )
-        return PolicySearch(rule, space, seed, self._policy())
+        return PolicySearch(rule, space, seed, PolicySettings.of(self))
 
 
 @settings
@@ -115,11 +110,7 @@ class SETN(OneShot):
 
     def __post_init__(self) -> None:
         need_int("SETN.num_candidates", self.num_candidates, 1)
-        self._policy()
-
-    def _policy(self) -> PolicySettings:
-        return PolicySettings(learning_rate=self.learning_rate, beta1=self.beta1, weight_decay=self.weight_decay,
-                              init_std=self.init_std).check("SETN")  # fmt: skip
+        PolicySettings.of(self)
 
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with nearly uniform mixtures.
@@ -136,7 +127,7 @@ class SETN(OneShot):
             return best_of("SETN", top_dnas(policy, self.num_candidates), evaluate)
 
         rule = Rule(name="SETN", needs=Needs(), weights=View.random, policy=mixed, derive=derive)
-        return PolicySearch(rule, space, seed, self._policy())
+        return PolicySearch(rule, space, seed, PolicySettings.of(self))
 
 
 def mixed(view: View) -> Selections:

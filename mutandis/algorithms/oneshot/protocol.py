@@ -3,7 +3,7 @@
 An algorithm sees points and numbers, never a model. The loop, for steps t = 0, 1, ... of T:
 
     search.progress(t / T)
-    loss(model, search.weights(), train batch) -> a step of the weights                        # the weight step
+    loss(model, search.weights(), train batch) -> a step of the weights       # the weight step; see `needs.paths`
     chosen = search.policy(); search.feedback(chosen, loss=... or reward=...)                  # the policy step
 
 `search.needs` says on which data the policy step runs, what it wants back, and how often it is due. Where
@@ -48,6 +48,8 @@ class Needs:
         is_one_pass: Whether weights and policy learn from one pass on a train batch.
         is_virtual: Whether `feedback` wants a `Virtual` instead of a loss.
         probes: Whether gates may probe candidates.
+        paths: How many draws of `weights` share a weight step, their gradients added up; it may change with the
+            progress of the run.
         selection: The richest selection that weight or policy steps use: `index`, `gate`, `subset` or `mixture`.
     """
 
@@ -59,6 +61,7 @@ class Needs:
     is_one_pass: bool = False
     is_virtual: bool = False
     probes: bool = False
+    paths: int = 1
     selection: str = "mixture"
 
 

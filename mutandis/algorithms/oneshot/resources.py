@@ -24,13 +24,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mutandis.algorithms.base import need_instance, settings
+from mutandis.algorithms.base import need_instance, need_number, need_one_of, settings
 from mutandis.algorithms.oneshot.derive import most_likely
-from mutandis.algorithms.oneshot.engine import PolicySearch, need_one_of
+from mutandis.algorithms.oneshot.engine import PolicySearch
 from mutandis.algorithms.oneshot.protocol import Cost, OneShot, SharedSearch
 from mutandis.algorithms.oneshot.tables.parts import Tables
 from mutandis.algorithms.oneshot.tables.policy import Policy
-from mutandis.algorithms.policies.reinforce import need_number
 from mutandis.errors import SettingError
 from mutandis.hyper import DNA, SearchSpace
 

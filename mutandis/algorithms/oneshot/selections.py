@@ -23,8 +23,9 @@ What a supernet owes an algorithm:
   neither momentum nor weight decay moves it.
 - Probed candidates run under `torch.no_grad()`: their weights learn nothing, and what is inside them neither. Their
   outputs are constants that g[j] multiplies.
-- `align` is the identity for outputs of one shape; where sizes differ it is a rule of the supernet (a mask after the
-  norm: Wan et al. 2020; interpolation of channels: Dong and Yang 2019).
+- `align` is the identity for outputs of one shape; where sizes differ, it is what `mode` says: zeros for the channels
+  that a size does not have, behind norm and activation (`mask`, Wan et al. 2020, arXiv 2004.05565), or channels
+  interpolated to the largest of the sizes that run (`interpolate`, Dong and Yang 2019, arXiv 1905.09717).
 - At a decision of several picks, `Value` holds the raw picks and `Subset` the picks with a weight each: pick j is
   multiplied by w[j] (which is 1, for its gradient), and the program gets the list of them, not their sum.
 - Decisions below a candidate that runs have a selection too, even where the candidate is only probed.
@@ -90,11 +91,13 @@ class Subset:
         indices: The candidates; in order, and possibly repeated, for several picks.
         weights: `[len(indices)]` float64, one weight each.
         offset: A number that is 0, to be added to m for its gradient; None where there is none.
+        mode: How sizes are brought into line: `mask` or `interpolate`.
     """
 
     indices: tuple[int, ...]
     weights: Tensor
     offset: Tensor | None = None
+    mode: str = "mask"
 
     @property
     def runs(self) -> tuple[int, ...]:
@@ -108,9 +111,11 @@ class Mixture:
 
     Attributes:
         weights: `[n]` float64.
+        mode: How sizes are brought into line: `mask` or `interpolate`.
     """
 
     weights: Tensor
+    mode: str = "mask"
 
     @property
     def runs(self) -> tuple[int, ...]:

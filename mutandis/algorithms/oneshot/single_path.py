@@ -2,19 +2,19 @@
 
 RSPS: Li, Talwalkar: Random Search and Reproducibility for Neural Architecture Search, UAI 2019, arXiv 1902.07638,
 Sec. 3.2. SPOS: Guo, Zhang, Mu, Heng, Liu, Wei, Sun: Single Path One-Shot Neural Architecture Search with Uniform
-Sampling, ECCV 2020, arXiv 1904.00420, Sec. 3. Progressive shrinking: Cai, Gan, Wang, Zhang, Han: Once-for-All, ICLR
-2020, arXiv 1908.09791, Sec. 3.3.
+Sampling, ECCV 2020, arXiv 1904.00420, Sec. 3.
 
-*Departures*: the search of SPOS may be any algorithm; that of the paper is `TopKEvolution`. Once-for-all opens one size
-after the other at equal distances; which sizes open when is a table in the paper's code.
+*Departures*: the search of SPOS may be any algorithm; that of the paper is `TopKEvolution`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, need_instance, need_int, settings
+from mutandis.algorithms.base import JSON, Algorithm, Search, need_instance, need_int, need_number, settings
 from mutandis.algorithms.oneshot.derive import best_of
 from mutandis.algorithms.oneshot.protocol import (
     Cost,
@@ -27,18 +27,18 @@ from mutandis.algorithms.oneshot.protocol import (
     need_fraction,
     refuse_outcome,
 )
-from mutandis.algorithms.oneshot.selections import Selections, selections_of, sizes
+from mutandis.algorithms.oneshot.selections import Selections, selections_of
 from mutandis.algorithms.oneshot.top_k import TopKEvolution
-from mutandis.algorithms.policies.reinforce import need_number
 from mutandis.algorithms.random_search import Random
 from mutandis.errors import SettingError, SpaceExhausted
-from mutandis.hyper import DNA, Feedback, Point, SearchSpace
+from mutandis.hyper import DNA, Feedback, SearchSpace
 from mutandis.hyper.rng import Rng
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Draw = Callable[[Rng, float], DNA]
+Draw = Callable[[Rng, float, int], DNA]
+"""Draws a DNA, given the fraction of the run that is done and which path of its weight step it is, from 0."""
 Derive = Callable[[Rng, Evaluate | None], DNA]
 
 
@@ -70,7 +70,7 @@ class RSPS(OneShot):
         def derive(rng: Rng, evaluate: Evaluate | None) -> DNA:
             return best_of("RSPS", (bare.random(rng) for _ in range(self.num_candidates)), evaluate)
 
-        return UniformSearch("RSPS", seed, lambda rng, fraction: bare.random(rng), derive, "any")
+        return UniformSearch("RSPS", seed, lambda rng, fraction, place: bare.random(rng), derive, "any")
 
 
 @settings
@@ -82,17 +82,30 @@ class SPOS(OneShot):
     Args:
         search: The algorithm of the second phase.
         num_trials: How many DNAs it may measure; the paper measures 1000.
+        cost_bins: Ascending edges in units of the cost, for paths that are uniform over the cost instead: a bin is
+            drawn, and then random paths until one lies in it; (290, 300, ..., 360) million operations in the reference
+            code. Empty for uniform paths.
+        bin_tries: After so many, any random path will do.
 
     Raises:
-        SettingError: a setting is of the wrong kind.
+        SettingError: a setting is of the wrong kind, or the edges do not ascend.
     """
 
     search: Algorithm = TopKEvolution()
     num_trials: int = 1000
+    cost_bins: tuple[float, ...] = ()
+    bin_tries: int = 500
 
     def __post_init__(self) -> None:
         need_instance("SPOS.search", self.search, Algorithm, "SPOS(RegularizedEvolution())")
         need_int("SPOS.num_trials", self.num_trials, 1)
+        need_int("SPOS.bin_tries", self.bin_tries, 1)
+        for edge in self.cost_bins:
+            need_number("SPOS.cost_bins", edge)
+        if self.cost_bins and (len(self.cost_bins) < 2 or any(a >= b for a, b in pairwise(self.cost_bins))):
+            raise SettingError("cannot use a setting", at="SPOS.cost_bins", got=self.cost_bins,
+                               expected="two or more edges, each above the one before",
+                               fix="write cost_bins=(290, 300, 310)")  # fmt: skip
 
     @property
     def objectives(self) -> str:  # type: ignore[override]
@@ -107,112 +120,32 @@ class SPOS(OneShot):
         """Begins a run with the first phase; `derive` is the second.
 
         Raises:
-            SettingError: the algorithm of the second phase refuses the space.
+            SettingError: the algorithm of the second phase refuses the space, or there are bins without a cost.
         """
         bare = space.bare()
         self.search.start(bare, seed=seed)
-        return UniformSearch("SPOS", seed, lambda rng, fraction: bare.random(rng),
-                             _searched("SPOS", bare, self.search, self.num_trials), "recalibrate")  # fmt: skip
+        if self.cost_bins and cost is None:
+            raise SettingError("cannot draw by cost", at="SPOS.cost_bins", got=self.cost_bins,
+                               expected="a cost to weigh paths with", fix="pass cost= too")  # fmt: skip
+
+        def draw(rng: Rng, fraction: float, place: int) -> DNA:
+            return self._within(bare, cost, rng) if self.cost_bins and cost is not None else bare.random(rng)
+
+        derive = searched("SPOS", bare, self.search, self.num_trials)
+        return UniformSearch("SPOS", seed, draw, derive, "recalibrate")
+
+    def _within(self, space: SearchSpace, cost: Cost, rng: Rng) -> DNA:
+        """Returns a random DNA whose cost lies in a random bin; any, where none is found."""
+        index = int(rng.random() * (len(self.cost_bins) - 1))
+        low, high = self.cost_bins[index : index + 2]
+        for _ in range(self.bin_tries):
+            dna = space.random(rng)
+            if low <= cost(dna) <= high:
+                return dna
+        return space.random(rng)
 
 
-@settings
-class OnceForAll(OneShot):
-    """Trains the largest child first and smaller ones step by step, and then searches on the weights like SPOS.
-
-        OnceForAll((("kernel",), ("depth",), ("width",)))
-
-    A stage belongs to some decisions among sizes. Before its stage, a decision takes its largest size; at the start
-    of the stage the second largest joins, and then one size after the other at equal distances, until all are open;
-    open sizes are drawn uniformly. Decisions of no stage are uniform throughout.
-
-    Args:
-        stages: Paths or names of the decisions of each stage, in order; each stage takes an equal share of the run.
-        warmup: Fraction of the run before the first stage.
-        search: The algorithm that searches at the end.
-        num_trials: How many DNAs it may measure.
-
-    Raises:
-        SettingError: a setting is of the wrong kind or out of its range.
-    """
-
-    stages: tuple[tuple[str, ...], ...]
-    warmup: float = 0.25
-    search: Algorithm = TopKEvolution()
-    num_trials: int = 1000
-
-    def __post_init__(self) -> None:
-        need_number("OnceForAll.warmup", self.warmup, low=0.0, below=1.0)
-        need_instance("OnceForAll.search", self.search, Algorithm, "OnceForAll(stages, search=RegularizedEvolution())")
-        need_int("OnceForAll.num_trials", self.num_trials, 1)
-
-    @property
-    def objectives(self) -> str:  # type: ignore[override]
-        """Those of the search."""
-        return self.search.objectives
-
-    def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
-        """Begins the search at the end, by trials."""
-        return self.search.start(space, seed=seed, num_objectives=num_objectives)
-
-    def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
-        """Begins a run with the largest child.
-
-        Raises:
-            DecisionError: a stage names no decision.
-            SettingError: a decision of a stage is not among sizes; the algorithm of the search refuses the space.
-        """
-        bare = space.bare()
-        self.search.start(bare, seed=seed)
-        stage_of = {bare.point(path).index: i for i, stage in enumerate(self.stages) for path in stage}
-        ladder = {index: descending(bare.points[index]) for index in stage_of}
-
-        def draw(rng: Rng, fraction: float) -> DNA:
-            def value(point: Point) -> Any:
-                if point.index not in stage_of:
-                    return point.draw(rng)
-                values = ladder[point.index]
-                count = num_open(len(values), self._done(fraction) - stage_of[point.index])
-                return values[int(rng.random() * count)]
-
-            return bare.repair([None] * len(bare.points), value)
-
-        derive = _searched("OnceForAll", bare, self.search, self.num_trials)
-        return UniformSearch("OnceForAll", seed, draw, derive, "recalibrate")
-
-    def _done(self, fraction: float) -> float:
-        """Returns how many stages are done, negative before the first."""
-        return (fraction - self.warmup) / (1.0 - self.warmup) * len(self.stages)
-
-
-def num_open(num_sizes: int, done: float) -> int:
-    """Returns how many sizes are open, the largest first.
-
-    Args:
-        num_sizes: How many there are.
-        done: The fraction of the stage that is done; negative before it.
-    """
-    if done < 0.0:
-        return 1
-    return min(num_sizes, 2 + int(done * (num_sizes - 1)))
-
-
-def descending(point: Point) -> list[Any]:
-    """Returns the raw values of a decision among sizes, largest first.
-
-    Raises:
-        SettingError: it is none.
-    """
-    numbers = sizes(point)
-    if numbers is not None:
-        return sorted(range(len(numbers)), key=lambda i: -numbers[i])
-    if point.kind in ("int", "float") and point.is_finite:
-        return [point.at(position) for position in reversed(range(point.num_steps))]
-    raise SettingError("cannot shrink a decision", at=point.path, got=point.describe(),
-                       expected="a choice among numbers, or a range of whole or stepped numbers",
-                       fix="name only decisions about sizes in OnceForAll.stages")  # fmt: skip
-
-
-def _searched(name: str, space: SearchSpace, algorithm: Algorithm, num_trials: int) -> Derive:
+def searched(name: str, space: SearchSpace, algorithm: Algorithm, num_trials: int) -> Derive:
     """Returns a way to derive that runs a search on measured DNAs."""
 
     def derive(rng: Rng, evaluate: Evaluate | None) -> DNA:
@@ -240,26 +173,34 @@ class UniformSearch(SharedSearch):
     Args:
         name: Of the algorithm.
         seed: Seed of the run.
-        draw: Draws a DNA, given the fraction of the run that is done.
+        draw: Draws a DNA.
         derive: Searches on the trained weights.
         norm: What layers need.
+        num_paths: How many paths a weight step takes, by the fraction of the run that is done.
     """
 
-    def __init__(self, name: str, seed: int, draw: Draw, derive: Derive, norm: str) -> None:
-        self.needs = Needs(data="none", outcome="none", norm=norm, draws=0, selection="index")
+    def __init__(self, name: str, seed: int, draw: Draw, derive: Derive, norm: str,
+                 num_paths: Callable[[float], int] = lambda fraction: 1) -> None:  # fmt: skip
+        self.needs = Needs(data="none", outcome="none", norm=norm, draws=0, selection="index", paths=num_paths(0.0))
         self._name = name
+        self._num_paths = num_paths
+        self._place = 0
         self._draw = draw
         self._derive = derive
         self._rng = Rng(seed, "one shot", name)
         self._fraction = 0.0
 
     def progress(self, fraction: float) -> None:
-        """Says how much of the run is done, in [0, 1]."""
+        """Says how much of the run is done, in [0, 1]; a new weight step begins."""
         self._fraction = need_fraction(fraction)
+        self._place = 0
+        self.needs = dataclasses.replace(self.needs, paths=self._num_paths(self._fraction))
 
     def weights(self) -> Selections:
         """Returns a random path."""
-        return selections_of(self._draw(self._rng, self._fraction))
+        place = self._place
+        self._place = (place + 1) % self.needs.paths
+        return selections_of(self._draw(self._rng, self._fraction, place))
 
     def policy(self) -> Selections:
         """Refuses, for there is no policy."""
@@ -293,12 +234,13 @@ class UniformSearch(SharedSearch):
 
     def state_dict(self) -> JSON:
         """Returns the state as JSON."""
-        return {"rng": self._rng.state(), "fraction": self._fraction}
+        return {"rng": self._rng.state(), "fraction": self._fraction, "place": self._place}
 
     def load_state_dict(self, state: JSON) -> None:
         """Goes on from a state."""
         self._rng.set_state(state["rng"])
-        self._fraction = state["fraction"]
+        self.progress(state["fraction"])
+        self._place = state["place"]
 
 
-__all__ = ["OnceForAll", "RSPS", "SPOS", "UniformSearch", "descending", "num_open"]
+__all__ = ["RSPS", "SPOS", "Draw", "UniformSearch", "searched"]

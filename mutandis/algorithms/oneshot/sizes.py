@@ -22,22 +22,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mutandis.algorithms.base import need_int, settings
-from mutandis.algorithms.oneshot.engine import (
-    PolicySearch,
-    PolicySettings,
-    Rule,
-    View,
-    need_one_of,
-    need_relaxable,
-    need_share,
-)
-from mutandis.algorithms.oneshot.gumbel import ANNEALINGS, soft_draw
+from mutandis.algorithms.base import need_int, need_number, settings
+from mutandis.algorithms.oneshot.engine import PolicySearch, PolicySettings, Rule, View, need_relaxable
+from mutandis.algorithms.oneshot.gumbel import annealing_of, soft_draw
 from mutandis.algorithms.oneshot.protocol import Cost, Needs, OneShot, SharedSearch
 from mutandis.algorithms.oneshot.selections import Index, Mixture, Selection, Selections, Subset, sizes
 from mutandis.algorithms.oneshot.tables.parts import Part
-from mutandis.algorithms.oneshot.tables.relaxations import annealed
-from mutandis.algorithms.policies.reinforce import need_number
 from mutandis.hyper import Point, SearchSpace
 
 _FLOOR = 1e-7
@@ -55,7 +45,7 @@ class FBNetV2(OneShot):
             largest, with a probability that falls from 1 to 0, or else random.
         temperature: tau at the start.
         final_temperature: tau at the end.
-        annealing: `linear` or `cosine`, along the run.
+        annealing: `linear`, `cosine` or `exponential`, along the run.
         learning_rate: Of Adam for the logits.
         beta1: Of Adam.
         weight_decay: Of Adam, on the logits.
@@ -75,15 +65,9 @@ class FBNetV2(OneShot):
     init_std: float = 1e-3
 
     def __post_init__(self) -> None:
-        need_share("FBNetV2.warmup", self.warmup)
-        need_one_of("FBNetV2.annealing", self.annealing, ANNEALINGS)
-        need_number("FBNetV2.temperature", self.temperature, above=0.0)
-        need_number("FBNetV2.final_temperature", self.final_temperature, above=0.0)
-        self._policy()
-
-    def _policy(self) -> PolicySettings:
-        return PolicySettings(learning_rate=self.learning_rate, beta1=self.beta1, weight_decay=self.weight_decay,
-                              init_std=self.init_std).check("FBNetV2")  # fmt: skip
+        need_number("FBNetV2.warmup", self.warmup, low=0.0, below=1.0)
+        annealing_of(self)
+        PolicySettings.of(self)
 
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with a nearly uniform policy.
@@ -97,10 +81,10 @@ class FBNetV2(OneShot):
             needs=Needs(),
             weights=self._weights,
             policy=soft_draw,
-            temperature=lambda f: annealed(self.temperature, self.final_temperature, f, self.annealing),
+            temperature=annealing_of(self),
             delay=self.warmup,
         )
-        return PolicySearch(rule, space, seed, self._policy())
+        return PolicySearch(rule, space, seed, PolicySettings.of(self))
 
     def _weights(self, view: View) -> Selections:
         if view.fraction >= self.warmup:
@@ -127,7 +111,7 @@ class TAS(OneShot):
         full: Paths or names of decisions whose candidates are all mixed, such as the depth.
         temperature: tau at the start.
         final_temperature: tau at the end.
-        annealing: `linear` or `cosine`, along the run.
+        annealing: `linear`, `cosine` or `exponential`, along the run.
         learning_rate: Of Adam for the logits.
         beta1: Of Adam.
         weight_decay: Of Adam, on the logits.
@@ -149,14 +133,8 @@ class TAS(OneShot):
 
     def __post_init__(self) -> None:
         need_int("TAS.num_sampled", self.num_sampled, 2)
-        need_one_of("TAS.annealing", self.annealing, ANNEALINGS)
-        need_number("TAS.temperature", self.temperature, above=0.0)
-        need_number("TAS.final_temperature", self.final_temperature, above=0.0)
-        self._policy()
-
-    def _policy(self) -> PolicySettings:
-        return PolicySettings(learning_rate=self.learning_rate, beta1=self.beta1, weight_decay=self.weight_decay,
-                              init_std=self.init_std).check("TAS")  # fmt: skip
+        annealing_of(self)
+        PolicySettings.of(self)
 
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with a nearly uniform policy.
@@ -172,10 +150,10 @@ class TAS(OneShot):
             def choose(part: Part, logits: Tensor) -> Selection:
                 keys = (torch.log_softmax(logits, 0) + view.noise.gumbel(len(logits))) / view.temperature
                 if part.point.index in full or len(logits) <= self.num_sampled:
-                    return Mixture(torch.softmax(keys, 0))
+                    return Mixture(torch.softmax(keys, 0), "interpolate")
                 shares = (torch.softmax(keys.detach(), 0) + _FLOOR).tolist()
                 drawn = view.noise.distinct(shares, self.num_sampled)
-                return Subset(drawn, torch.softmax(keys[list(drawn)], 0))
+                return Subset(drawn, torch.softmax(keys[list(drawn)], 0), mode="interpolate")
 
             return view.select(choose)
 
@@ -184,9 +162,9 @@ class TAS(OneShot):
             needs=Needs(norm="batch_no_affine"),
             weights=draw,
             policy=draw,
-            temperature=lambda f: annealed(self.temperature, self.final_temperature, f, self.annealing),
+            temperature=annealing_of(self),
         )
-        return PolicySearch(rule, space, seed, self._policy())
+        return PolicySearch(rule, space, seed, PolicySettings.of(self))
 
 
 def largest(point: Point) -> int | None:

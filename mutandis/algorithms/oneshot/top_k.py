@@ -14,8 +14,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, settings, to_state
-from mutandis.algorithms.policies.reinforce import need_number
+from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, need_number, settings, to_state
 from mutandis.errors import SpaceExhausted
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
 from mutandis.hyper.rng import Rng

@@ -27,9 +27,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mutandis.algorithms.base import JSON, Search, need_int, settings
+from mutandis.algorithms.base import JSON, Search, need_int, need_number, need_one_of, settings
 from mutandis.algorithms.oneshot.derive import most_likely
-from mutandis.algorithms.oneshot.engine import gradients_by, need_one_of, need_share, with_gradients
 from mutandis.algorithms.oneshot.protocol import (
     Cost,
     Evaluate,
@@ -39,22 +38,24 @@ from mutandis.algorithms.oneshot.protocol import (
     Virtual,
     check_outcome,
     finite,
-    need_fraction,
 )
-from mutandis.algorithms.oneshot.selections import Index, Mixture, Selection, Selections, Subset, Value
+from mutandis.algorithms.oneshot.rewards import need_scores, need_target, path_of, shaped_reward
+from mutandis.algorithms.oneshot.selections import Index, Mixture, Selection, Selections
 from mutandis.algorithms.oneshot.sizes import largest
 from mutandis.algorithms.oneshot.tables.optimise import TableAdam
-from mutandis.algorithms.oneshot.tables.parts import Part, check_orders
+from mutandis.algorithms.oneshot.tables.parts import Part
 from mutandis.algorithms.oneshot.tables.policy import Policy
 from mutandis.algorithms.oneshot.tables.relaxations import Noise
+from mutandis.algorithms.oneshot.tables.run import TableSearch, score_gradients
 from mutandis.algorithms.policies.answers import Baseline
-from mutandis.algorithms.policies.reinforce import Reinforce, need_number
+from mutandis.algorithms.policies.reinforce import Reinforce
 from mutandis.errors import SettingError
 from mutandis.hyper import DNA, SearchSpace
 from mutandis.hyper.rng import Rng
 
 REWARDS = ("absolute", "mnas", "hard")
 _MOST_WAITING = 1000
+_CONTINUOUS = {"bins": "options", "normal": "normal"}
 
 
 @settings
@@ -75,6 +76,8 @@ class TuNAS(OneShot):
         op_warmup: Fraction of the run in which choices are replaced by the mean of all.
         size_warmup: Fraction of the run in which sizes are replaced by the largest.
         bins: Into how many values a range with more is cut.
+        ranges: What continuous ranges are drawn from: `bins`, or a `normal` distribution cut off at their ends, whose
+            mean and width are learnt.
 
     Raises:
         SettingError: a number is out of its range, a word unknown, or a warm-up longer than the delay.
@@ -90,6 +93,7 @@ class TuNAS(OneShot):
     op_warmup: float = 0.25
     size_warmup: float = 0.25
     bins: int = 16
+    ranges: str = "bins"
 
     def __post_init__(self) -> None:
         if self.target is not None:
@@ -99,10 +103,11 @@ class TuNAS(OneShot):
         need_number("TuNAS.learning_rate", self.learning_rate, above=0.0)
         need_number("TuNAS.growth", self.growth, above=0.0)
         need_number("TuNAS.baseline_decay", self.baseline_decay, above=0.0, below=1.0)
-        need_share("TuNAS.delay", self.delay)
+        need_number("TuNAS.delay", self.delay, low=0.0, below=1.0)
         for name in ("op_warmup", "size_warmup"):
             need_number(f"TuNAS.{name}", getattr(self, name), low=0.0, high=self.delay)
         need_int("TuNAS.bins", self.bins, 1)
+        need_one_of("TuNAS.ranges", self.ranges, tuple(_CONTINUOUS))
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins REINFORCE by trials.
@@ -124,29 +129,9 @@ class TuNAS(OneShot):
             SettingError: the space is open-ended, sets have more than 7 picks, or there is a cost without a target or
                 the reverse.
         """
-        if (cost is None) != (self.target is None):
-            raise SettingError("cannot weigh a cost", at="TuNAS.target", got=self.target,
-                               expected="a target together with a cost, or neither",
-                               fix="pass cost= too" if cost is None else "set TuNAS(target=...)")  # fmt: skip
-        for point in space.points:
-            if point.kind == "many" and not point.ordered:
-                check_orders(point, math.factorial(point.k_max))  # The chance of a set is a sum over them.
+        need_target("TuNAS", self.target, cost)
+        need_scores(space)
         return TunasSearch(self, space, seed, cost)
-
-
-def shaped_reward(kind: str, quality: float, ratio: float, exponent: float) -> float:
-    """Returns the reward of a quality at a cost.
-
-    Args:
-        kind: `absolute`, `mnas` or `hard`.
-        quality: Q.
-        ratio: c / c0 > 0.
-        exponent: beta.
-    """
-    if kind == "absolute":
-        return quality + exponent * abs(ratio - 1.0)
-    factor = math.pow(ratio, exponent)
-    return quality * (factor if kind == "mnas" else min(factor, 1.0))
 
 
 def step_scale(fraction: float, delay: float, growth: float) -> float:
@@ -165,7 +150,7 @@ class _Drawn:
     is_whole: bool
 
 
-class TunasSearch(SharedSearch):
+class TunasSearch(TableSearch[_Drawn]):
     """A run of TuNAS.
 
     Args:
@@ -173,30 +158,20 @@ class TunasSearch(SharedSearch):
         space: The space.
         seed: Seed of the run.
         cost: What a child costs, or None.
-
-    Attributes:
-        policy_tables: The policy.
-        noise: Random numbers.
     """
 
     def __init__(self, settings: TuNAS, space: SearchSpace, seed: int, cost: Cost | None) -> None:
-        warms = settings.op_warmup > 0.0
-        self.needs = Needs(outcome="reward", norm="batch_no_affine", selection="mixture" if warms else "index")
+        warms = settings.op_warmup > 0.0 or settings.size_warmup > 0.0
+        needs = Needs(outcome="reward", norm="batch_no_affine", selection="mixture" if warms else "index")
+        rng = Rng(seed, "one shot", "TuNAS")
+        policy = Policy(space, rng, init_std=0.0, continuous=_CONTINUOUS[settings.ranges],
+                        most=settings.bins)  # fmt: skip
+        adam = TableAdam(policy.tables, settings.learning_rate, beta1=0.0)
+        super().__init__(needs, policy, Noise(rng), adam, _MOST_WAITING)
         self._settings = settings
         self._cost = cost
-        rng = Rng(seed, "one shot", "TuNAS")
-        self.policy_tables = Policy(space, rng, init_std=0.0, smooth=False, most=settings.bins)
-        self.noise = Noise(rng)
-        self._adam = TableAdam(self.policy_tables.tables, settings.learning_rate, beta1=0.0)
         self._baseline = Baseline(settings.baseline_decay)
-        self._fraction = 0.0
-        self._count = 0
         self._last: Selections | None = None
-        self._waiting: dict[int, _Drawn] = {}
-
-    def progress(self, fraction: float) -> None:
-        """Says how much of the run is done, in [0, 1]."""
-        self._fraction = need_fraction(fraction)
 
     def weights(self) -> Selections:
         """Returns a path, some decisions replaced during the warm-up; `policy` returns the same."""
@@ -210,15 +185,9 @@ class TunasSearch(SharedSearch):
                 return chosen
             return Index(self.noise.option(torch.softmax(logits, 0).tolist()))
 
-        drawn = self.policy_tables.select(self._count, self.policy_tables.tables, choose, self.noise, 1.0)
-        selections = Selections(self._count, {
-            i: Value(s.indices) if isinstance(s, Subset) else s for i, s in drawn.items()
-        })  # fmt: skip
-        self._waiting[self._count] = _Drawn(selections, is_whole)
-        self._count += 1
-        if len(self._waiting) > _MOST_WAITING:
-            del self._waiting[next(iter(self._waiting))]
-        self._last = selections
+        drawn = self.policy_tables.select(self._drawn, self.policy_tables.tables, choose, self.noise, 1.0)
+        selections = path_of(self._drawn, drawn)
+        self._last = self._expect(_Drawn(selections, is_whole))
         return selections
 
     def _replaced(self, part: Part, num_options: int) -> Selection | None:
@@ -251,22 +220,14 @@ class TunasSearch(SharedSearch):
     ) -> None:
         """Moves the policy."""
         check_outcome("TuNAS", self.needs, {"loss": loss, "reward": reward, "virtual": virtual})
-        drawn = self._waiting.get(selections.number)
-        quality = finite(reward)
-        if drawn is None or drawn.selections is not selections:
-            return
-        del self._waiting[selections.number]
-        if quality is None or not drawn.is_whole:
+        drawn, quality = self._answered(selections), finite(reward)
+        if drawn is None or quality is None or not drawn.is_whole:
             return
         dna = selections.dna(self.policy_tables.space)
         advantage = self._advantage(quality, dna)
         scale = step_scale(self._fraction, self._settings.delay, self._settings.growth)
         if scale > 0.0:
-            with with_gradients():
-                leaves = self.policy_tables.leaves()
-                loss = -advantage * self.policy_tables.log_prob(dna, leaves)
-                gradients = gradients_by(loss, leaves, keep_graph=False)
-            self._adam.step(gradients, scale)
+            self._adam.step(score_gradients(self.policy_tables, [(dna, advantage)]), scale)
 
     def _advantage(self, quality: float, dna: DNA) -> float:
         if self._cost is not None and self._settings.target is not None:
@@ -278,33 +239,15 @@ class TunasSearch(SharedSearch):
         """Returns the most likely DNA."""
         return most_likely(self.policy_tables)
 
-    def entropy(self) -> dict[str, float]:
-        """Returns the entropy of each decision in nats, by path."""
-        return self.policy_tables.entropy_by_path()
-
-    def probabilities(self) -> dict[str, list[float]]:
-        """Returns the chance of each option or picked candidate, by path."""
-        return self.policy_tables.chances_by_path()
-
     def state_dict(self) -> JSON:
         """Returns the state as JSON."""
-        return {
-            "rng": self.noise.rng.state(),
-            "tables": self.policy_tables.state(),
-            "adam": self._adam.state(),
-            "baseline": self._baseline.state(),
-            "fraction": self._fraction,
-            "count": self._count,
-        }
+        return {**super().state_dict(), "baseline": self._baseline.state()}
 
     def load_state_dict(self, state: JSON) -> None:
         """Goes on from a state."""
-        self.noise.rng.set_state(state["rng"])
-        self.policy_tables.set_state(state["tables"])
-        self._adam.set_state(state["adam"])
+        super().load_state_dict(state)
         self._baseline.set_state(state["baseline"])
-        self._fraction, self._count = state["fraction"], state["count"]
-        self._last, self._waiting = None, {}
+        self._last = None
 
 
-__all__ = ["TuNAS", "TunasSearch", "replace_chance", "shaped_reward", "step_scale"]
+__all__ = ["TuNAS", "TunasSearch", "replace_chance", "step_scale"]

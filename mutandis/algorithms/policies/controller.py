@@ -8,6 +8,8 @@ the top hidden state; options that are not legal are masked before it.
 widest slot. Logits z are shaped as z <- z / temperature, then z <- c tanh(z) with c = `tanh_constant` (Bello et al.
 2017, arXiv 1611.09940, Sec. 4; as in ENAS, Pham et al. 2018).
 
+With priors (see `priors`), c is divided slot by slot, and fixed numbers are added to z at last.
+
 All numbers are float32 views of one vector, so that the weights are saved, restored and optimised as a whole.
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from random import Random
 
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor
 
 from mutandis.algorithms.policies.categorical import drawn
+from mutandis.algorithms.policies.priors import OptionPrior
 from mutandis.algorithms.sequences import Codec, Legal, Slot, Step
 from mutandis.hyper import DNA
 
@@ -71,6 +74,7 @@ class Controller:
         tanh_constant: See `shaped`.
         init_range: All weights start uniform in [-init_range, init_range].
         generator: Draws the first weights.
+        priors: By index of the slot.
 
     Attributes:
         weights: `[P]` float32, all weights, a leaf that takes gradients.
@@ -86,6 +90,7 @@ class Controller:
         tanh_constant: float | None,
         init_range: float,
         generator: torch.Generator,
+        priors: Mapping[int, OptionPrior] | None = None,
     ) -> None:
         self._codec = codec
         self._hidden = hidden_size
@@ -101,8 +106,33 @@ class Controller:
         self._shapes: list[tuple[int, ...]] = [(total + 1, h), (total, h), (total,), *cells]
         size = sum(math.prod(shape) for shape in self._shapes)
         self.weights = torch.empty(size).uniform_(-init_range, init_range, generator=generator).requires_grad_()
+        self._priors = dict(priors or {})
+        self._start_biases()
         rows = [[min(first + i, last - 1) for i in range(self._width)] for first, last in pairwise(self._offsets)]
         self._rows_SM = torch.tensor(rows, dtype=torch.long).reshape(len(rows), self._width)
+
+    @torch.no_grad()
+    def _start_biases(self) -> None:
+        """Puts the biases that are given in the place of random ones, and lays out what is added to logits."""
+        count = len(self._codec.slots)
+        self._fixed_SM, self._squash_S1 = torch.zeros(count, self._width), torch.zeros(count, 1)
+        if self._tanh_constant is not None:
+            self._squash_S1 += self._tanh_constant
+        bias = self._views()[2]
+        for index, prior in self._priors.items():
+            self._squash_S1[index] /= prior.tanh_reduce
+            self._fixed_SM[index, : len(prior.fixed)] = torch.tensor(prior.fixed)
+            if prior.start:
+                bias[self._offsets[index] : self._offsets[index + 1]] = torch.tensor(prior.start)
+
+    def _shaped(self, logits_BM: Tensor, slot_B: Tensor) -> Tensor:
+        """Returns the logits of some slots, squashed, with what their priors add."""
+        if not self._priors:
+            return shaped(logits_BM, self._temperature, self._tanh_constant)
+        logits_BM = logits_BM / self._temperature
+        if self._tanh_constant is not None:
+            logits_BM = self._squash_S1[slot_B] * torch.tanh(logits_BM)
+        return logits_BM + self._fixed_SM[slot_B][:, : logits_BM.shape[1]]
 
     def _views(self) -> list[Tensor]:
         parts = torch.split(self.weights, [math.prod(shape) for shape in self._shapes])
@@ -129,7 +159,8 @@ class Controller:
                 nonlocal token, total
                 hidden_BH = _advance(embedding[token : token + 1], state, cells)
                 first, last = self._offsets[slot.index], self._offsets[slot.index + 1]
-                logits = shaped(hidden_BH[0] @ head[first:last].T + bias[first:last], *self._shape_settings)
+                raw_BM = (hidden_BH[0] @ head[first:last].T + bias[first:last])[None]
+                logits = self._shaped(raw_BM, torch.tensor([slot.index]))[0]
                 if legal is not None:
                     logits = logits.masked_fill(~torch.tensor(legal), -math.inf)
                 log_chances = torch.log_softmax(logits.double(), 0)
@@ -139,10 +170,6 @@ class Controller:
 
             dna, steps = self._codec.walk(choose, rng)
         return dna, steps, total
-
-    @property
-    def _shape_settings(self) -> tuple[float, float | None]:
-        return self._temperature, self._tanh_constant
 
     def log_probs(self, batch: Sequence[Sequence[Step]]) -> Tensor:
         """Returns the logarithms of the probabilities of sequences of steps, `[B]` in nats, with their gradient."""
@@ -157,7 +184,7 @@ class Controller:
             slot_B, option_B, legal_BM, runs_B = self._column(batch, t)
             hidden_BH = _advance(embedding[token_B], state, cells)
             rows_BM = self._rows_SM[slot_B]
-            logits_BM = shaped((hidden_BH @ head.T + bias).gather(1, rows_BM), *self._shape_settings)
+            logits_BM = self._shaped((hidden_BH @ head.T + bias).gather(1, rows_BM), slot_B)
             chances_BM = torch.log_softmax(logits_BM.masked_fill(~legal_BM, -math.inf), 1)
             taken_B = chances_BM.gather(1, option_B[:, None])[:, 0]
             total_B = total_B + torch.where(runs_B, taken_B, 0.0)

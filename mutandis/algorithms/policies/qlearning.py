@@ -24,11 +24,9 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, need_int, settings
+from mutandis.algorithms.base import JSON, Algorithm, Search, need_int, need_number, need_one_of, settings
 from mutandis.algorithms.evolution.schedules import Schedule, StepWise, at_step
-from mutandis.algorithms.policies.reinforce import need_number
 from mutandis.algorithms.sequences import Codec, Legal, Slot, Step
-from mutandis.errors import SettingError, closest
 from mutandis.hyper import Feedback, Proposal, SearchSpace
 from mutandis.hyper.rng import Rng
 
@@ -95,10 +93,7 @@ class QLearning(Algorithm):
         need_number("QLearning.discount", self.discount, low=0.0, high=1.0)
         if self.initial_value is not None:
             need_number("QLearning.initial_value", self.initial_value)
-        if self.state not in STATES:
-            raise SettingError("cannot use a setting", at="QLearning.state", got=self.state,
-                               expected=f"'last' or 'prefix'{closest(str(self.state), STATES)}",
-                               fix="write state='last'")  # fmt: skip
+        need_one_of("QLearning.state", self.state, STATES)
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins a run with an empty table.

@@ -27,12 +27,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, need_int, settings
+from mutandis.algorithms.base import JSON, Algorithm, Search, need_int, need_number, need_one_of, settings
 from mutandis.algorithms.policies.answers import Baseline, Drawn, Pending
 from mutandis.algorithms.policies.controller import Controller, one_thread, packed, unpacked
-from mutandis.algorithms.policies.reinforce import Adam, need_number
+from mutandis.algorithms.policies.priors import OptionPrior, need_priors, priors_by_slot
+from mutandis.algorithms.policies.reinforce import Adam
 from mutandis.algorithms.sequences import Codec
-from mutandis.errors import SettingError, closest
 from mutandis.hyper import Feedback, Proposal, SearchSpace
 from mutandis.hyper.rng import Rng
 
@@ -72,6 +72,7 @@ class PolicyRNN(Algorithm):
         num_epochs: How often `ppo` goes over the same children.
         init_range: The weights start uniform within this of 0.
         bins: Into how many cells a range with more values is cut.
+        priors: Leanings towards some options.
 
     Raises:
         SettingError: a number is out of its range, or the update unknown.
@@ -90,12 +91,10 @@ class PolicyRNN(Algorithm):
     num_epochs: int = 4
     init_range: float = 0.1
     bins: int = 16
+    priors: tuple[OptionPrior, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.update not in UPDATES:
-            raise SettingError("cannot use a setting", at="PolicyRNN.update", got=self.update,
-                               expected=f"'ppo' or 'reinforce'{closest(str(self.update), UPDATES)}",
-                               fix="write update='ppo'")  # fmt: skip
+        need_one_of("PolicyRNN.update", self.update, UPDATES)
         for name in ("hidden_size", "num_layers", "batch_size", "num_epochs", "bins"):
             need_int(f"PolicyRNN.{name}", getattr(self, name), 1)
         for name in ("learning_rate", "temperature", "init_range"):
@@ -105,12 +104,14 @@ class PolicyRNN(Algorithm):
         need_number("PolicyRNN.clip", self.clip, above=0.0, below=1.0)
         if self.tanh_constant is not None:
             need_number("PolicyRNN.tanh_constant", self.tanh_constant, above=0.0)
+        need_priors("PolicyRNN.priors", self.priors)
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins a run with random weights, i.e. a nearly uniform policy.
 
         Raises:
-            SettingError: the space is open-ended, or there are several objectives.
+            SettingError: the space is open-ended, there are several objectives, or a prior does not fit its decision.
+            DecisionError: a prior names no decision.
         """
         self.check_objectives(num_objectives)
         return _ControllerSearch(self, space.bare(), seed)
@@ -174,6 +175,7 @@ class _ControllerSearch(Search):
             tanh_constant=settings.tanh_constant,
             init_range=settings.init_range,
             generator=torch.Generator().manual_seed(self._rng.derive("weights").getrandbits(63)),
+            priors=priors_by_slot(settings.priors, space, self._codec),
         )
         self._optimizer = VectorAdam(self._controller.weights, settings.learning_rate)
         self._baseline = Baseline(settings.baseline_decay)

@@ -23,11 +23,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, need_int, settings
+from mutandis.algorithms.base import JSON, Algorithm, Search, need_int, need_number, settings
 from mutandis.algorithms.policies.answers import Baseline, Pending
 from mutandis.algorithms.policies.categorical import CategoricalPolicy
 from mutandis.algorithms.sequences import Codec
-from mutandis.errors import SettingError
 from mutandis.hyper import Feedback, Proposal, SearchSpace
 from mutandis.hyper.rng import Rng
 
@@ -69,29 +68,6 @@ class Reinforce(Algorithm):
         """
         self.check_objectives(num_objectives)
         return _PolicySearch(self, space.bare(), seed)
-
-
-def need_number(
-    name: str,
-    value: object,
-    *,
-    low: float = -math.inf,
-    above: float = -math.inf,
-    high: float = math.inf,
-    below: float = math.inf,
-) -> None:
-    """Refuses a setting that is not a finite number within bounds: `low` and `high` are allowed, the others not.
-
-    Raises:
-        SettingError: it is not.
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if is_number and low <= value <= high and above < value < below:  # type: ignore[operator]
-        return
-    bounds = ((">=", low), (">", above), ("<=", high), ("<", below))
-    words = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))
-    raise SettingError("cannot use a setting", at=name, got=value, expected=f"a finite number {words}".rstrip(),
-                       fix="give a number within these bounds" if words else "give a number")  # fmt: skip
 
 
 class Adam:
@@ -185,4 +161,4 @@ class _PolicySearch(Search):
         self._proposed = state["proposed"]
 
 
-__all__ = ["Adam", "Reinforce", "need_number"]
+__all__ = ["Adam", "Reinforce"]

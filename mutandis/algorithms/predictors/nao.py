@@ -20,9 +20,8 @@ from typing import Any
 
 import torch
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, settings, to_state
+from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_int, need_number, settings, to_state
 from mutandis.algorithms.policies.recurrent import VectorAdam
-from mutandis.algorithms.policies.reinforce import need_number
 from mutandis.algorithms.predictors.nao_network import Network, Vocabulary, joint_loss, summary, uphill
 from mutandis.algorithms.sequences import Codec
 from mutandis.algorithms.wrappers import unseen

@@ -32,13 +32,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mutandis.algorithms.base import JSON, Algorithm, Search, from_state, need_instance, need_int, settings, to_state
+from mutandis.algorithms.base import (
+    JSON,
+    Algorithm,
+    Search,
+    from_state,
+    need_instance,
+    need_int,
+    need_number,
+    need_one_of,
+    settings,
+    to_state,
+)
 from mutandis.algorithms.evolution.regularized import RegularizedEvolution
 from mutandis.algorithms.predictors.gaussian import GPPredictor
 from mutandis.algorithms.predictors.predictor import Predictor
 from mutandis.algorithms.predictors.ranks import order
 from mutandis.algorithms.wrappers import unseen
-from mutandis.errors import SettingError, SpaceExhausted
+from mutandis.errors import SpaceExhausted
 from mutandis.hyper import DNA, Feedback, Proposal, SearchSpace
 from mutandis.hyper.rng import Rng
 
@@ -87,13 +98,8 @@ class Screened(Algorithm):
         need_int("Screened.num_new", self.num_new, 1)
         need_int("Screened.num_candidates", self.num_candidates, self.num_new)
         need_int("Screened.refit_every", self.refit_every, 1)
-        share = self.random_share
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-            raise SettingError("cannot use a setting", at="Screened.random_share", got=share,
-                               expected="a share in [0, 1]", fix="use 0.5")  # fmt: skip
-        if self.acquisition not in ACQUISITIONS:
-            raise SettingError("cannot use a setting", at="Screened.acquisition", got=self.acquisition,
-                               expected=f"one of {', '.join(ACQUISITIONS)}", fix="use 'ei'")  # fmt: skip
+        need_number("Screened.random_share", self.random_share, low=0, high=1, fix="use 0.5")
+        need_one_of("Screened.acquisition", self.acquisition, ACQUISITIONS, fix="use 'ei'")
 
     def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
         """Begins a run of the wrapped algorithm and of the predictor."""

@@ -12,10 +12,10 @@ takes its place there without a rank, so that failures do not hold up the others
 
 from __future__ import annotations
 
-from mutandis.algorithms.base import JSON, settings
+from mutandis.algorithms.base import JSON, need_one_of, settings
+from mutandis.algorithms.multifidelity.rungs import need_fidelities
 from mutandis.algorithms.schedulers.base import Directive, Ledger, Pacing, Rewards, Scheduler, ranked
-from mutandis.algorithms.schedulers.rungs import Rung, levels, need_fidelities
-from mutandis.errors import SettingError
+from mutandis.algorithms.schedulers.rungs import Rung, levels
 
 
 @settings
@@ -45,10 +45,9 @@ class ASHA(Scheduler):
 
     def __post_init__(self) -> None:
         need_fidelities("ASHA", self.min_fidelity, self.max_fidelity, self.eta)
-        if self.variant not in ("promote", "stop"):
-            fix = "use 'promote' where trials have checkpoints"
-            raise SettingError("cannot use a setting", at="ASHA.variant", got=self.variant,
-                               expected="'promote' or 'stop'", fix=fix)  # fmt: skip
+        need_one_of(
+            "ASHA.variant", self.variant, ("promote", "stop"), fix="use 'promote' where trials have checkpoints"
+        )
 
     @property
     def pauses(self) -> bool:

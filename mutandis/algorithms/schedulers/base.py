@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from mutandis.algorithms.base import JSON
-from mutandis.errors import SettingError
 from mutandis.symbolic.classes.decorate import symbolize_class
 
 Rewards: TypeAlias = Sequence[float]
@@ -198,16 +197,3 @@ def ranked(rewards: Rewards | None) -> tuple[float, ...] | None:
     if rewards is None or not all(math.isfinite(reward) for reward in rewards):
         return None
     return tuple(float(reward) for reward in rewards)
-
-
-def need_number(name: str, value: object, low: float, *, above: bool = False) -> None:
-    """Refuses a setting that is not a finite number of at least `low`, or `above` it.
-
-    Raises:
-        SettingError: it is not.
-    """
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if fits and (value > low if above else value >= low):  # type: ignore[operator]
-        return
-    raise SettingError("cannot use a setting", at=name, got=value,
-                       expected=f"a number {'>' if above else '>='} {low}", fix="give a larger number")  # fmt: skip

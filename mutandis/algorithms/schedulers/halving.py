@@ -12,8 +12,9 @@ small. A trial that ends before its next rung takes its place there without a ra
 from __future__ import annotations
 
 from mutandis.algorithms.base import JSON, need_int, settings
+from mutandis.algorithms.multifidelity.rungs import need_fidelities
 from mutandis.algorithms.schedulers.base import Directive, Ledger, Pacing, Rewards, Scheduler, ranked
-from mutandis.algorithms.schedulers.rungs import Rung, levels, need_fidelities
+from mutandis.algorithms.schedulers.rungs import Rung, levels
 
 Shape = tuple[int, tuple[float, ...]]
 """A bracket: how many trials begin it, and the fidelities of its rungs."""

@@ -14,12 +14,11 @@ the other; a bracket that waits holds up nobody.
 
 from __future__ import annotations
 
-from mutandis.algorithms.base import JSON, settings
+from mutandis.algorithms.base import JSON, need_one_of, settings
+from mutandis.algorithms.multifidelity.rungs import need_fidelities
 from mutandis.algorithms.schedulers.asha import ASHA
 from mutandis.algorithms.schedulers.base import Directive, Pacing, Rewards, Scheduler
 from mutandis.algorithms.schedulers.halving import Shape, in_brackets
-from mutandis.algorithms.schedulers.rungs import need_fidelities
-from mutandis.errors import SettingError
 from mutandis.hyper.rng import uniform_at
 
 
@@ -48,10 +47,12 @@ class Hyperband(Scheduler):
 
     def __post_init__(self) -> None:
         need_fidelities("Hyperband", self.min_fidelity, self.max_fidelity, self.eta)
-        if self.variant not in ("halving", "promote", "stop"):
-            fix = "use 'promote' where trials have checkpoints"
-            raise SettingError("cannot use a setting", at="Hyperband.variant", got=self.variant,
-                               expected="'halving', 'promote' or 'stop'", fix=fix)  # fmt: skip
+        need_one_of(
+            "Hyperband.variant",
+            self.variant,
+            ("halving", "promote", "stop"),
+            fix="use 'promote' where trials have checkpoints",
+        )
 
     @property
     def pauses(self) -> bool:

@@ -20,10 +20,9 @@ import math
 from bisect import insort
 from collections.abc import Sequence
 
-from mutandis.algorithms.base import JSON, need_int, settings
+from mutandis.algorithms.base import JSON, need_int, need_number, settings
 from mutandis.algorithms.dominance import dominates
-from mutandis.algorithms.schedulers.base import Directive, Ledger, Pacing, Rewards, Scheduler, need_number, ranked
-from mutandis.errors import SettingError
+from mutandis.algorithms.schedulers.base import Directive, Ledger, Pacing, Rewards, Scheduler, ranked
 
 Vector = tuple[float, ...]
 
@@ -74,10 +73,7 @@ class Percentile(Scheduler):
     interval: float = 1
 
     def __post_init__(self) -> None:
-        need_number("Percentile.percentile", self.percentile, 0)
-        if self.percentile > 100:
-            raise SettingError("cannot use a setting", at="Percentile.percentile", got=self.percentile,
-                               expected="a number <= 100", fix="give a percentage")  # fmt: skip
+        need_number("Percentile.percentile", self.percentile, low=0, high=100, fix="give a percentage")
         _need_timing("Percentile", self.min_trials, self.warmup, self.interval)
 
     def start(self, *, seed: int, num_objectives: int = 1) -> Pacing:
@@ -87,8 +83,8 @@ class Percentile(Scheduler):
 
 def _need_timing(name: str, min_trials: object, warmup: object, interval: object) -> None:
     need_int(f"{name}.min_trials", min_trials, 1)
-    need_number(f"{name}.warmup", warmup, 0)
-    need_number(f"{name}.interval", interval, 0, above=True)
+    need_number(f"{name}.warmup", warmup, low=0)
+    need_number(f"{name}.interval", interval, above=0)
 
 
 class _Course:

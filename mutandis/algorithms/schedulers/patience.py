@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from mutandis.algorithms.base import JSON, settings
-from mutandis.algorithms.schedulers.base import Directive, Ledger, Pacing, Rewards, Scheduler, need_number
+from mutandis.algorithms.base import JSON, need_number, settings
+from mutandis.algorithms.schedulers.base import Directive, Ledger, Pacing, Rewards, Scheduler
 
 
 @settings
@@ -29,9 +29,9 @@ class Patience(Scheduler):
     warmup: float = 0
 
     def __post_init__(self) -> None:
-        need_number("Patience.steps", self.steps, 0, above=True)
-        need_number("Patience.min_delta", self.min_delta, 0)
-        need_number("Patience.warmup", self.warmup, 0)
+        need_number("Patience.steps", self.steps, above=0)
+        need_number("Patience.min_delta", self.min_delta, low=0)
+        need_number("Patience.warmup", self.warmup, low=0)
 
     def start(self, *, seed: int, num_objectives: int = 1) -> Pacing:
         """Begins a run; nothing is drawn."""

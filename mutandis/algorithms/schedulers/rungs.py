@@ -9,19 +9,19 @@ net too). Ties go to the one that arrived first. Results without a rank are part
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from itertools import islice
+from collections.abc import Iterable
+from itertools import chain, islice
 
 from mutandis.algorithms.base import JSON
-from mutandis.algorithms.dominance import standing
-from mutandis.algorithms.schedulers.base import need_number, ranked
-from mutandis.errors import SettingError
+from mutandis.algorithms.fronts import Fronts
+from mutandis.algorithms.schedulers.base import ranked
 
 
 class Rung:
     """The results at one fidelity.
 
-    Costs per result: with one objective, a search among N numbers; with several, a sort into fronts when the order
-    is next asked for, O(N log N) for two.
+    Costs per result: with one objective, a search among N numbers; with several, an update of the fronts that the
+    result changes (see `fronts`).
 
     Args:
         num_objectives: How many rewards a result has.
@@ -33,8 +33,8 @@ class Rung:
         self._rewards: list[tuple[float, ...] | None] = []
         self._arrival: dict[int, int] = {}
         self._resting: set[int] = set()
-        self._order: list[tuple[float, float, int]] = []
-        self._is_stale = False
+        self._order: list[tuple[float, int]] = []  # Of one objective.
+        self._fronts = Fronts()  # Of several.
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -52,9 +52,9 @@ class Rung:
         if rewards is None:
             return
         if self._single:
-            insort(self._order, (0, -rewards[0], arrival))
+            insort(self._order, (-rewards[0], arrival))
         else:
-            self._is_stale = True
+            self._fronts.add(arrival, rewards)
 
     def rest(self, trial: int) -> None:
         """Notes that a trial waits here and can be promoted."""
@@ -70,13 +70,13 @@ class Rung:
 
     def best(self, count: int) -> list[int]:
         """Returns the best trials, best first: at most `count`, and fewer where fewer have a rank."""
-        return [self._trials[arrival] for *_, arrival in islice(self._ordered(), count)]
+        return [self._trials[arrival] for arrival in islice(self._ordered(), count)]
 
     def best_resting(self, count: int) -> int | None:
         """Returns the best trial that waits here among the `count` best, or None."""
         if not self._resting or count < 1:
             return None
-        chosen = (self._trials[arrival] for *_, arrival in islice(self._ordered(), count))
+        chosen = (self._trials[arrival] for arrival in islice(self._ordered(), count))
         return next((trial for trial in chosen if trial in self._resting), None)
 
     def is_among(self, trial: int, count: int) -> bool:
@@ -86,16 +86,14 @@ class Rung:
         if rewards is None:
             return False
         if self._single:
-            return bisect_left(self._order, (0, -rewards[0], arrival)) < count
-        return any(arrival == other for *_, other in islice(self._ordered(), count))
+            return bisect_left(self._order, (-rewards[0], arrival)) < count
+        return any(arrival == other for other in islice(self._ordered(), count))
 
-    def _ordered(self) -> list[tuple[float, float, int]]:
-        if self._is_stale:
-            arrivals = [arrival for arrival, rewards in enumerate(self._rewards) if rewards is not None]
-            places = standing([self._rewards[arrival] or () for arrival in arrivals])
-            self._order = sorted((*place, arrival) for place, arrival in zip(places, arrivals, strict=True))
-            self._is_stale = False
-        return self._order
+    def _ordered(self) -> Iterable[int]:
+        """Returns the arrivals of all results with a rank, best first."""
+        if self._single:
+            return (arrival for _, arrival in self._order)
+        return chain.from_iterable(self._fronts)
 
     def state_dict(self) -> JSON:
         """Returns the state as JSON."""
@@ -104,7 +102,7 @@ class Rung:
 
     def load_state_dict(self, state: JSON) -> None:
         """Goes on from a state."""
-        self._trials, self._rewards, self._arrival, self._order = [], [], {}, []
+        self._trials, self._rewards, self._arrival, self._order, self._fronts = [], [], {}, [], Fronts()
         for trial, rewards in zip(state["trials"], state["rewards"], strict=True):
             self.add(trial, ranked(rewards))
         self._resting = set(state["resting"])
@@ -118,18 +116,3 @@ def levels(min_fidelity: float, max_fidelity: float, eta: float) -> tuple[float,
         made.append(level)
         level *= eta
     return (*made, max_fidelity)
-
-
-def need_fidelities(name: str, min_fidelity: object, max_fidelity: object, eta: object) -> None:
-    """Refuses lengths of training, or a rate, that make no rungs.
-
-    Raises:
-        SettingError: a length is not above 0, they are in the wrong order, or the rate is not above 1.
-    """
-    need_number(f"{name}.min_fidelity", min_fidelity, 0, above=True)
-    need_number(f"{name}.max_fidelity", max_fidelity, 0, above=True)
-    need_number(f"{name}.eta", eta, 1, above=True)
-    if max_fidelity < min_fidelity:  # type: ignore[operator]
-        raise SettingError("cannot use a setting", at=f"{name}.max_fidelity", got=max_fidelity,
-                           expected=f"at least min_fidelity, which is {min_fidelity}",
-                           fix="give the shorter length of training first")  # fmt: skip

@@ -132,10 +132,10 @@ def test_infinite_rewards_are_ordered_like_others():
     ("settings", "name", "expected"),
     [
         ({"population_size": 3}, "population_size", "an int >= 4"),
-        ({"sigma": 0.0}, "sigma", "a share of the range in (0, 1]"),
-        ({"sigma": 1.5}, "sigma", "a share of the range in (0, 1]"),
-        ({"start_at": "middle"}, "start_at", "one of 'default', 'random'"),
-        ({"restarts": "often"}, "restarts", "one of 'none', 'ipop', 'bipop'"),
+        ({"sigma": 0.0}, "sigma", "a finite number > 0 and <= 1"),
+        ({"sigma": 1.5}, "sigma", "a finite number > 0 and <= 1"),
+        ({"start_at": "middle"}, "start_at", "'default' or 'random'"),
+        ({"restarts": "often"}, "restarts", "'none' or 'ipop' or 'bipop'"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, name, expected):

@@ -118,8 +118,8 @@ def test_hyper_parameters_are_fitted_when_a_tenth_more_results_have_come(monkeyp
     ("settings", "name", "expected"),
     [
         ({"acquisition": "pi"}, "acquisition", "'ucb' or 'ei'"),
-        ({"exploration": -1.0}, "exploration", "a number >= 0"),
-        ({"exploration": float("nan")}, "exploration", "a number >= 0"),
+        ({"exploration": -1.0}, "exploration", "a finite number >= 0"),
+        ({"exploration": float("nan")}, "exploration", "a finite number >= 0"),
         ({"num_initial": 0}, "num_initial", "an int >= 1"),
         ({"max_points": 1}, "max_points", "an int >= 2"),
     ],
@@ -182,3 +182,15 @@ def test_the_better_branch_of_a_conditional_space_is_found():
     chance = [max(drive(Random().start(space, seed=seed), reward, 35)) for seed in range(5)]
     assert statistics.median(best) > 0.9999
     assert statistics.median(best) > statistics.median(chance)
+
+
+def test_a_rugged_reward_in_ten_dimensions_is_climbed_from_the_centre():
+    space = mu.space([mu.floatv(-32.768, 32.768) for _ in range(10)]).bare()
+
+    def ackley(dna):  # Its optimum is at x_i = 2 i - 9; the centre, which is tried first, has 13.7.
+        z = [x - 2.0 * i + 9.0 for i, x in enumerate(dna.values)]
+        bowl = -20 * math.exp(-0.2 * math.sqrt(sum(v * v for v in z) / 10))
+        return -(bowl - math.exp(sum(math.cos(2 * math.pi * v) for v in z) / 10) + 20 + math.e)
+
+    found = [-max(drive(GaussianProcess().start(space, seed=seed), ackley, 60)) for seed in range(3)]
+    assert statistics.median(found) < 10.0

@@ -41,6 +41,37 @@ def test_the_posterior_has_its_known_values(point, mean, deviation):
     assert found[1][0] == pytest.approx(deviation, abs=1e-10)
 
 
+def test_the_level_is_that_of_generalised_least_squares():
+    features, owner = rows((0.0, 0), (1.0, 0), (0.5, 1)), Features(SPACE.bare()).owner
+    weighted = features * HYPER.column_weights(owner)
+    r = np.sqrt(5 * ((weighted[:, None] - weighted[None]) ** 2).sum(axis=2))
+    inverse = np.linalg.inv((1 + r + r * r / 3) * np.exp(-r) + 1e-6 * np.eye(3))
+    level = inverse.sum(axis=0) @ LABELS / inverse.sum()
+    model = Posterior(HYPER, owner, features, LABELS, has_level=True)
+    assert model.level == pytest.approx(level, abs=1e-10)
+    plain = Posterior(HYPER, owner, features, LABELS - level)
+    place = rows((0.75, 0), (0.1, 1))
+    np.testing.assert_allclose(model.predict(place)[0], plain.predict(place)[0] + level, atol=1e-10)
+    assert model.gradient(place[0])[0] == pytest.approx(model.predict(place)[0][0], abs=1e-12)
+    assert posterior().level == 0.0
+
+
+def test_far_from_all_results_the_process_is_at_its_level():
+    narrow = Hyper(amplitude=1.0, noise=1e-6, scales=(0.01, 0.01))
+    model = Posterior(
+        narrow, Features(SPACE.bare()).owner, rows((0.0, 0), (0.1, 0)), np.array([3.0, 5.0]), has_level=True
+    )
+    assert model.predict(rows((1.0, 1)))[0][0] == pytest.approx(4.0, abs=1e-4)
+
+
+def test_labels_that_are_shifted_shift_the_process():
+    features, owner = rows((0.0, 0), (1.0, 0), (0.5, 1)), Features(SPACE.bare()).owner
+    place = rows((0.75, 0))
+    found = [Posterior(HYPER, owner, features, LABELS + shift, has_level=True).predict(place) for shift in (0.0, 7.0)]
+    np.testing.assert_allclose(found[1][0], found[0][0] + 7.0, atol=1e-9)
+    np.testing.assert_allclose(found[1][1], found[0][1], atol=1e-12)
+
+
 def test_points_without_a_label_lower_the_deviation_and_leave_the_mean():
     before, after = posterior(), posterior(extra=[(0.75, 0)])
     place = rows((0.75, 0), (0.1, 1))

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 import mutandis as mu
-from mutandis.algorithms.bayesian.parzen import Mixture, age_weights, kernel_widths, mass_inside, truncated_normals
+from mutandis.algorithms.bayesian import parzen
+from mutandis.algorithms.bayesian.parzen import (
+    Kernels,
+    Mixture,
+    age_weights,
+    kernel_widths,
+    log_scales,
+    mass_inside,
+    truncated_normals,
+)
 from mutandis.algorithms.bayesian.parzen_axes import Axes
 
 
@@ -173,3 +182,61 @@ def test_draws_stand_in_the_middle_of_cells():
     origin = np.zeros((50, 1), dtype=int)
     drawn = mixture(axes, rows([0.375])).sample(origin, origin, np.random.default_rng(0))[0]
     assert set(drawn[:, 0]) <= {0.125, 0.375, 0.625, 0.875}
+
+
+@pytest.mark.parametrize("name", ["float", "int", "conditional", "mixed"])
+@pytest.mark.parametrize("share", [0.2, 0.8, 1.0])
+def test_kernels_of_a_growing_table_are_those_of_a_sort_bit_for_bit(name, share):
+    program = {
+        "float": [mu.floatv(0.0, 1.0), mu.floatv(1e-4, 1.0, scale="log")],
+        "int": [mu.intv(0, 3), mu.intv(1, 200)],  # Ties, and few and many cells.
+        "conditional": {"x": mu.oneof(["a", {"u": mu.floatv(0.0, 1.0), "n": mu.intv(1, 9)}]), "y": mu.floatv(0.0, 1.0)},
+        "mixed": [mu.oneof([1, 2]), mu.floatv(0.0, 1.0, step=0.1)],
+    }[name]
+    axes = Axes(mu.space(program).bare())
+    kernels, places, draw = Kernels(axes), np.empty((0, len(axes.cells))), np.random.default_rng(7)
+    for seed in range(60):
+        places = np.concatenate([places, [axes.encode(axes.space.random(seed))[0]]])
+        kernels.add(places[-1])
+        which = np.flatnonzero(draw.random(len(places)) < share)
+        if seed % 3 or not len(which):
+            continue
+        own = places[which]
+        middle = np.where(own == own, own, 0.5)
+        sigma, scale = kernels.of(which, middle)
+        wanted = np.where(own == own, kernel_widths(own), 1.0)
+        np.testing.assert_array_equal(sigma, wanted)
+        np.testing.assert_array_equal(scale, log_scales(axes, middle, wanted))
+
+
+def test_only_kernels_whose_width_has_changed_are_computed_anew(monkeypatch):
+    axes = Axes(mu.space(mu.floatv(0.0, 1.0)).bare())
+    kernels, counted = Kernels(axes), []
+    places = (np.arange(400)[:, None] + 0.5) / 400
+    for place in places:
+        kernels.add(place)
+    monkeypatch.setattr(parzen, "log_scales", lambda axes, mu, sigma: counted.append(len(mu)) or mu)
+    kernels.of(np.arange(399), places[:399])
+    kernels.of(np.arange(400), places)
+    assert counted[0] == 399 and counted[1] <= 2
+
+
+def test_a_mixture_of_known_kernels_is_the_same_mixture():
+    axes = Axes(mu.space([mu.floatv(0.0, 1.0), mu.oneof([1, 2, 3]), mu.intv(1, 20)]).bare())
+    rows = [axes.encode(axes.space.random(seed)) for seed in range(30)]
+    observed = np.array([row for row, _ in rows]), np.array([row for _, row in rows])
+    kernels = Kernels(axes)
+    for place in observed[0]:
+        kernels.add(place)
+    plain = Mixture(axes, observed, age_weights(30))
+    known = Mixture(axes, observed, age_weights(30), kernels.of(np.arange(30), observed[0]))
+    np.testing.assert_array_equal(plain.component_terms(observed), known.component_terms(observed))
+
+
+@pytest.mark.parametrize("most", [1, 50, 120, 10**6])
+def test_a_product_in_pieces_is_the_product(monkeypatch, most):
+    monkeypatch.setattr(parzen, "_ALONE", most)
+    draw = np.random.default_rng(0)
+    left, right = draw.normal(size=(5, 8)), draw.normal(size=(17, 8))
+    np.testing.assert_allclose(parzen._product(left, right), left @ right.T, atol=1e-13)
+    assert parzen._product(np.zeros((5, 0)), np.zeros((17, 0))).tolist() == [[0.0] * 17] * 5

@@ -158,7 +158,7 @@ def test_an_impossible_number_of_cuts_is_refused(bad):
 
 @pytest.mark.parametrize("make", [lambda: BlendCrossover(-0.1), lambda: SimulatedBinaryCrossover(-1.0)])
 def test_a_negative_spread_is_refused(make):
-    with pytest.raises(SettingError, match="expected: a number >= 0"):
+    with pytest.raises(SettingError, match="expected: a finite number >= 0"):
         make()
 
 
@@ -166,11 +166,11 @@ def test_the_refusal_of_a_spread_tells_everything():
     with pytest.raises(SettingError) as error:
         SimulatedBinaryCrossover(eta=-1.0)
     assert str(error.value) == (
-        "cannot cross over\n"
+        "cannot use a setting\n"
         "  at:       SimulatedBinaryCrossover.eta\n"
         "  got:      -1.0 (float)\n"
-        "  expected: a number >= 0\n"
-        "  fix:      use the default"
+        "  expected: a finite number >= 0\n"
+        "  fix:      give a number within these bounds"
     )
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 import mutandis as mu
 from mutandis.algorithms.evolution import NSGA2, Local
-from mutandis.algorithms.evolution.generations import distinct, need_probability
+from mutandis.algorithms.evolution.generations import distinct
 from mutandis.algorithms.evolution.population import Individual
-from mutandis.errors import SettingError
 from mutandis.hyper import Feedback
 
 SPACE = mu.space([mu.oneof(list(range(5))) for _ in range(6)]).bare()
@@ -39,9 +36,3 @@ def test_a_mutated_child_without_crossover_differs_from_a_parent_in_one_decision
 def test_the_first_result_of_a_dna_stays():
     individuals = [Individual(SPACE.dna_at(i), (float(born),), born) for born, i in enumerate([4, 7, 4, 9, 7])]
     assert [individual.born for individual in distinct(individuals)] == [0, 1, 3]
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.5, True, "often", float("nan")])
-def test_what_is_no_probability_is_refused(value):
-    with pytest.raises(SettingError, match=r"expected: a number in \[0, 1\]"):
-        need_probability("Some.chance", value)

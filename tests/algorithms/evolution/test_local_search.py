@@ -179,8 +179,8 @@ def test_what_is_no_share_of_a_range_is_refused(scale):
         "cannot use a setting\n"
         "  at:       LocalSearch.scale\n"
         f"  got:      {scale!r} ({type(scale).__name__})\n"
-        "  expected: a share of the range in (0, 1]\n"
-        "  fix:      use 0.1"
+        "  expected: a finite number > 0 and <= 1\n"
+        "  fix:      use 0.1: a share of the range"
     )
 
 

@@ -114,7 +114,7 @@ def test_what_is_no_probability_is_refused(chance):
         "cannot use a setting\n"
         "  at:       NSGA2.crossover_probability\n"
         f"  got:      {chance!r} ({type(chance).__name__})\n"
-        "  expected: a number in [0, 1]\n"
+        "  expected: a finite number >= 0 and <= 1\n"
         "  fix:      use 0.9"
     )
 

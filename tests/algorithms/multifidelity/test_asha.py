@@ -207,6 +207,6 @@ def test_an_unknown_word_is_refused_in_full():
         "cannot use a setting",
         "  at:       ASHA.resume",
         "  got:      'restart' (str)",
-        "  expected: one of inherit, retrain",
-        "  fix:      use 'inherit'",
+        "  expected: 'inherit' or 'retrain'; did you mean 'retrain'?",
+        "  fix:      write 'inherit'",
     ]

@@ -301,6 +301,6 @@ def test_an_eta_of_one_is_refused_in_full():
         "cannot use a setting",
         "  at:       Hyperband.eta",
         "  got:      1 (int)",
-        "  expected: a number > 1",
+        "  expected: a finite number > 1",
         "  fix:      use 3: a third of each rung goes on",
     ]

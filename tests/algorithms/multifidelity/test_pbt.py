@@ -483,6 +483,6 @@ def test_a_share_above_one_is_refused_in_full():
         "cannot use a setting",
         "  at:       PBT.quantile",
         "  got:      25 (int)",
-        "  expected: a share in [0, 1]",
+        "  expected: a finite number >= 0 and <= 1",
         "  fix:      use 0.25",
     ]

@@ -6,14 +6,13 @@ import json
 import math
 
 import pytest
-import torch
 from oneshot_probe import TRIPLE
 from toy_supernet import BEST, run_shared, successes
 
 import mutandis as mu
 from mutandis.algorithms import ENAS
+from mutandis.algorithms.oneshot import OptionPrior
 from mutandis.algorithms.oneshot.enas import RunningBaseline
-from mutandis.algorithms.policies.controller import shaped
 from mutandis.errors import SettingError
 
 SMALL = {"hidden_size": 8, "num_layers": 1, "batch_size": 2, "num_steps": 3}
@@ -51,13 +50,26 @@ def test_a_baseline_goes_on_from_its_state(kind):
     assert [first.add(r) for r in (0.5, 7.0, 1.0)] == [second.add(r) for r in (0.5, 7.0, 1.0)]
 
 
-def test_logits_of_cells_are_squashed_as_published():
-    z = torch.tensor([10.0, 10.0, 0.0, 0.0, 0.0], dtype=torch.float64)
-    fixed = torch.tensor([0.25, 0.25, -0.25, -0.25, -0.25], dtype=torch.float64)
-    found = shaped(z, 1.0, 1.10 / 2.5) + fixed
-    assert found.tolist() == pytest.approx([0.69, 0.69, -0.25, -0.25, -0.25], abs=3e-9)
+CELL = mu.space([mu.oneof(list("abcde"), name="op"), mu.oneof([0, 1], name="edge")])
+LEANING = OptionPrior(("op",), start=(10, 10, 0, 0, 0), fixed=(0.25, 0.25, -0.25, -0.25, -0.25), tanh_reduce=2.5)
+
+
+def test_logits_of_cells_lean_as_published():
+    wide = ENAS(hidden_size=4, num_layers=1, temperature=1.0, tanh_constant=1.1, init_range=1e-6, priors=(LEANING,))
+    controller = wide.start_shared(CELL, seed=0)._controller
+    found = [float(controller.log_probs([controller._codec.steps(dna)]).exp().detach())
+             for dna in CELL.bare().enumerate()]  # fmt: skip
+    by_op = [found[2 * i] + found[2 * i + 1] for i in range(5)]
+    # Logits (.69, .69, -.25, -.25, -.25), as 0.44 tanh(10) + 0.25 and 0.44 tanh(0) - 0.25.
     wanted = [0.3152700903, 0.3152700903, 0.1231532731, 0.1231532731, 0.1231532731]
-    assert torch.softmax(found, 0).tolist() == pytest.approx(wanted, abs=1e-8)
+    assert by_op == pytest.approx(wanted, abs=1e-6)
+    assert found[0] == pytest.approx(found[1], abs=1e-5)  # The other decision does not lean.
+
+
+def test_by_trials_it_leans_too():
+    leaning = OptionPrior(("op",), fixed=(9.0, 0.0, 0.0, 0.0, 0.0))
+    search = ENAS(hidden_size=4, num_layers=1, priors=(leaning,)).start(CELL, seed=0)
+    assert sum(search.propose().dna.values[0] == 0 for _ in range(50)) >= 48
 
 
 def test_the_needs_say_how_many_draws_an_epoch_takes():

@@ -10,7 +10,7 @@ from oneshot_probe import TRIPLE, probed, vector
 
 import mutandis as mu
 from mutandis.algorithms import DARTS, GDAS
-from mutandis.algorithms.oneshot.engine import MOST_WAITING, gradients_by, need_one_of, one
+from mutandis.algorithms.oneshot.engine import MOST_WAITING, one
 from mutandis.errors import SettingError
 
 
@@ -100,13 +100,6 @@ def test_decisions_that_are_not_active_rest():
     assert seen.last[1] is None
 
 
-def test_gradients_of_an_earlier_pass_are_used():
-    leaf = vector(1, 2).requires_grad_()
-    loss = (leaf * vector(3, 4)).sum()
-    loss.backward()
-    assert gradients_by(loss, [leaf], keep_graph=False)[0].tolist() == [3.0, 4.0]
-
-
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [({"reward": 1.0}, "loss=, a scalar tensor"), ({"virtual": object()}, "loss=, a scalar tensor")],
@@ -141,13 +134,7 @@ def test_ranges_with_steps_are_refused(value, shown, fix):
     )
 
 
-def test_words_are_checked():
-    need_one_of("X.form", "a", ("a", "b"))
-    with pytest.raises(SettingError) as caught:
-        need_one_of("X.form", "c", ("a", "b"))
-    assert str(caught.value) == (
-        "cannot use a setting\n  at:       X.form\n  got:      'c' (str)\n  expected: 'a' or 'b'\n  fix:      write 'a'"
-    )
+def test_rules_without_a_temperature_have_the_temperature_one():
     assert one(0.3) == 1.0
 
 

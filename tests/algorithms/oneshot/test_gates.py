@@ -11,9 +11,9 @@ from oneshot_probe import probed, vector
 from toy_supernet import BEST, combine, run_shared, successes
 
 import mutandis as mu
-from mutandis.algorithms import DSNAS, ProxylessNAS
-from mutandis.algorithms.oneshot import Gate, Index
-from mutandis.algorithms.oneshot.gates import gate_slopes, shift_back
+from mutandis.algorithms import DSNAS, ProxylessNAS, ResourceConstrained
+from mutandis.algorithms.oneshot import Gate, Index, TableCost
+from mutandis.algorithms.oneshot.gates import gate_slopes, leader, shift_back
 from mutandis.errors import SettingError
 
 QUICK = {"learning_rate": 0.03, "weight_decay": 0.0, "init_std": 0.0}
@@ -67,6 +67,7 @@ def test_two_paths_compare_the_two_alone():
     search, seen = probed(ProxylessNAS(), LOGITS, uniform=[0.5, 0.1, 0.1])
     chosen = search.policy()
     assert (chosen[0].index, chosen[0].probe) == (1, (0,))
+    assert torch.softmax(vector(0.5, 0.0), 0).tolist() == pytest.approx([0.6224593312, 0.3775406688], abs=1e-9)
     search.feedback(chosen, loss=chosen[0].gate @ vector(0.4, -0.2, 0.1))
     assert seen.last[0] == pytest.approx([0.1410022273, -0.1410022273, 0.0], abs=1e-8)
 
@@ -137,6 +138,111 @@ def test_continuous_ranges_move_by_their_own_gradient():
     chosen = search.policy()
     search.feedback(chosen, loss=chosen[0].gate.sum() * chosen[1].value)
     assert seen.last[1] == pytest.approx([1.0], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("logits", "lead", "found"),
+    [([0.0, 0.5, -0.5], 0.3, None), ([0.0, 0.5, -0.5], 0.19, 1), ([0.0, 0.5, -0.5], 0.2, None), ([3.0, 0.0], 0.3, 0),
+     ([0.0], 1.0, 0), ([0.0, 0.0], 0.01, None)],
+)  # fmt: skip
+def test_a_candidate_leads_by_a_share(logits, lead, found):
+    # softmax(0, .5, -.5) is (.307, .506, .186): the first leads the second by .199.
+    assert leader(vector(*logits), lead) == found
+
+
+def test_a_settled_decision_runs_its_leader_and_rests():
+    space = mu.space([mu.oneof(["a", "b"]), mu.oneof(["a", "b"])])
+    search, seen = probed(DSNAS(early_fix=0.3), [[1.0, 0.0], [0.0, 0.1]], space=space)
+    for _ in range(20):
+        assert search.weights()[0] == Index(0)
+        chosen = search.policy()
+        assert chosen[0] == Index(0) and isinstance(chosen[1], Gate)
+    search.feedback(chosen, loss=2.0 * chosen[1].gate.sum())
+    assert seen.last[0] is None and seen.last[1] is not None
+
+
+def test_a_cost_does_not_move_what_is_settled():
+    space = mu.space([mu.oneof(["a", "b"], name="x"), mu.oneof(["a", "b"], name="y")])
+    costly = ResourceConstrained(DSNAS(early_fix=0.3), TableCost({"x": [1.0, 2.0], "y": [1.0, 2.0]}))
+    search, seen = probed(costly, [[1.0, 0.0], [0.0, 0.1]], space=space)
+    chosen = search.policy()
+    search.feedback(chosen, loss=chosen[1].gate.sum())
+    assert seen.last[0] is None and seen.last[1] is not None
+
+
+def test_without_early_fixing_nothing_is_settled():
+    search, seen = probed(DSNAS(), [[9.0, 0.0, 0.0]])
+    chosen = search.policy()
+    assert isinstance(chosen[0], Gate)
+    search.feedback(chosen, loss=chosen[0].gate.sum())
+    assert seen.last[0] is not None
+
+
+@pytest.mark.parametrize(("limit", "is_above"), [(3.0, True), (3.5, True), (3.6, False)])
+def test_a_draw_above_the_limit_pays_for_what_it_has_drawn(limit, is_above):
+    cost = TableCost({"": [1.0, 3.0, 2.0]}, base=0.5)
+    search, seen = probed(DSNAS(limit=limit, cost_weight=0.1), LOGITS, uniform=[0.5], cost=cost)
+    chosen = search.policy()
+    search.feedback(chosen, loss=UPSTREAM @ combine(chosen[0], ARMS))
+    p = torch.softmax(vector(*LOGITS[0]), 0)
+    wanted = vector(0.0614391771, -0.0987039218, 0.0372647446)
+    if is_above:  # d(0.1 * 3 * p_1) / dA.
+        wanted = wanted + 0.3 * p[1] * (vector(0, 1, 0) - p)
+    assert seen.last[0] == pytest.approx(wanted.tolist(), abs=1e-8)
+
+
+def test_a_limit_needs_a_table_of_costs():
+    with pytest.raises(SettingError) as caught:
+        probed(DSNAS(limit=1.0), LOGITS)
+    assert str(caught.value) == (
+        "cannot use a setting\n  at:       one_shot.cost\n  got:      None (NoneType)\n  expected: a TableCost\n"
+        '  fix:      use cost=TableCost({"op": [1.0, 2.0]}) with DSNAS(limit=...)'
+    )
+
+
+def test_a_decision_that_is_not_active_costs_nothing():
+    space = mu.space({"x": mu.oneof(["a", {"z": mu.oneof([1, 2], name="z")}])})
+    cost = TableCost({"z": [9.0, 9.0]})
+    search, seen = probed(DSNAS(limit=1.0, cost_weight=1.0), [[9.0, 0.0], [0.0, 0.0]], space=space, cost=cost)
+    chosen = search.policy()
+    search.feedback(chosen, loss=chosen[0].gate.sum())
+    assert seen.last[1] is None
+
+
+@pytest.mark.parametrize("algorithm", [DSNAS(delay=0.25), ProxylessNAS(delay=0.25)])
+@pytest.mark.parametrize(("fraction", "moves"), [(0.0, False), (0.24, False), (0.25, True)])
+def test_the_policy_rests_until_the_delay_is_over(algorithm, fraction, moves):
+    search, seen = probed(algorithm, LOGITS, fraction=fraction)
+    chosen = search.policy()
+    search.feedback(chosen, loss=chosen[0].gate.sum())
+    assert bool(seen.gradients) == moves
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DSNAS(early_fix=0.0), "DSNAS.early_fix\n  got:      0.0 (float)\n"
+         "  expected: a finite number > 0 and <= 1\n  fix:      give a number within these bounds"),
+        (lambda: ProxylessNAS(rule="rl"), "ProxylessNAS.rule\n  got:      'rl' (str)\n"
+         "  expected: 'gradient' or 'reinforce'\n  fix:      write 'gradient'"),
+        (lambda: ProxylessNAS(baseline_rate=1.5), "ProxylessNAS.baseline_rate\n  got:      1.5 (float)\n"
+         "  expected: a finite number > 0 and <= 1\n  fix:      give a number within these bounds"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_refused(make, message):
+    with pytest.raises(SettingError) as caught:
+        make()
+    assert str(caught.value) == "cannot use a setting\n  at:       " + message
+
+
+def test_a_target_needs_rewards():
+    with pytest.raises(SettingError) as caught:
+        ProxylessNAS(target=80.0)
+    assert str(caught.value) == (
+        "cannot weigh a cost\n  at:       ProxylessNAS.target\n  got:      80.0 (float)\n"
+        "  expected: None for rule='gradient', which learns from a loss\n"
+        "  fix:      write ResourceConstrained(ProxylessNAS(), cost)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_one_pass_leaves_the_graph_for_the_weights():
         (lambda: GDAS(form="x"), "GDAS.form\n  got:      'x' (str)\n"
          "  expected: 'selected' or 'autodl' or 'all'\n  fix:      write 'selected'"),
         (lambda: SNAS(annealing="x"), "SNAS.annealing\n  got:      'x' (str)\n"
-         "  expected: 'linear' or 'cosine'\n  fix:      write 'linear'"),
+         "  expected: 'linear' or 'cosine' or 'exponential'\n  fix:      write 'linear'"),
         (lambda: GDAS(temperature=0.0), "GDAS.temperature\n  got:      0.0 (float)\n"
          "  expected: a finite number > 0\n  fix:      give a number within these bounds"),
     ],

@@ -8,7 +8,7 @@ from oneshot_probe import TRIPLE, probed, vector
 from toy_supernet import BEST, SPACE, Ahead, Data, Net, combine, run_shared, successes
 
 import mutandis as mu
-from mutandis.algorithms import DARTS, SETN
+from mutandis.algorithms import DARTS, GDAS, SETN, SNAS
 from mutandis.algorithms.oneshot import Index, Mixture, Selections, Subset, TopEdges, Value
 from mutandis.algorithms.oneshot.mixtures import unrolled_gradients
 from mutandis.errors import SettingError
@@ -165,13 +165,25 @@ def test_wrong_settings_are_refused(settings, message):
     assert str(caught.value) == "cannot use a setting\n  at:       " + message
 
 
-def test_cells_keep_their_best_edges():
-    cells = TopEdges((("e0", "e1", "e2"),), none=0)
+@pytest.mark.parametrize("make", [DARTS, GDAS, SNAS])
+@pytest.mark.parametrize(("keep", "found"), [(1, (0, 2, 0)), (2, (0, 2, 1)), (3, (1, 2, 1)), (None, (0, 2, 1))])
+def test_cells_keep_their_best_edges(make, keep, found):
+    cells = None if keep is None else TopEdges((("e0", "e1", "e2"),), none=0, keep=keep)
     space = mu.space([mu.oneof(["none", "skip", "conv"], name=f"e{i}") for i in range(3)])
-    search = DARTS(cells=cells).start_shared(space, seed=0)
+    search = make(cells=cells).start_shared(space, seed=0)
     rows = [[0.8, 0.15, 0.05], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3]]
     search.policy_tables.set_state([[float(torch.tensor(p).log()) for p in row] for row in rows])
-    assert search.derive().values == (0, 2, 1)
+    assert search.derive().values == found
+
+
+@pytest.mark.parametrize("make", [DARTS, GDAS, SNAS])
+def test_what_keeps_no_edges_is_refused(make):
+    with pytest.raises(SettingError) as caught:
+        make(cells=2)
+    assert str(caught.value) == (
+        f"cannot use a setting\n  at:       {make.__name__}.cells\n  got:      2 (int)\n  expected: a TopEdges\n"
+        "  fix:      use TopEdges(nodes, none=0)"
+    )
 
 
 def test_setn_measures_its_most_likely_children():

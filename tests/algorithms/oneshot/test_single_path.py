@@ -1,4 +1,4 @@
-"""Uniform paths: RSPS, SPOS and progressive shrinking."""
+"""Uniform paths: RSPS and SPOS."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import collections
 import json
 
 import pytest
-from toy_supernet import BEST, run_shared, successes
+import torch
+from toy_supernet import BEST, combine, run_shared, successes
 
 import mutandis as mu
 from mutandis.algorithms import (
@@ -16,13 +17,11 @@ from mutandis.algorithms import (
     Deduped,
     Grid,
     HillClimb,
-    OnceForAll,
     Random,
     RegularizedEvolution,
 )
 from mutandis.algorithms.oneshot.selections import selections_of
-from mutandis.algorithms.oneshot.single_path import descending, num_open
-from mutandis.errors import DecisionError, SettingError
+from mutandis.errors import SettingError
 
 PAIR = mu.space([mu.oneof(["a", "b"]), mu.oneof([10, 20])]).bare()
 SIZES = mu.space({"kernel": mu.oneof([3, 7, 5], name="kernel"), "depth": mu.intv(2, 4, name="depth"),
@@ -40,6 +39,19 @@ def test_paths_are_uniform_and_want_nothing_back():
     assert len(counts) == 4 and all(150 < count < 250 for count in counts.values())
     assert (search.needs.data, search.needs.outcome, search.needs.draws) == ("none", "none", 0)
     assert (search.entropy(), search.probabilities()) == ({}, {})
+
+
+def test_a_path_runs_its_candidates_and_trains_them_alone():
+    weights = [[torch.tensor(x, requires_grad=True) for x in row] for row in ([1.0, 2.0], [10.0, 20.0])]
+
+    def output(chosen):
+        return sum(combine(chosen[i], [lambda w=w: w for w in row]) for i, row in enumerate(weights))
+
+    outputs = {dna.values: float(output(selections_of(dna)).detach()) for dna in PAIR.enumerate()}
+    assert outputs == {(0, 0): 11.0, (1, 0): 12.0, (0, 1): 21.0, (1, 1): 22.0}
+    output(selections_of(PAIR.dna_at(2))).backward()
+    assert PAIR.dna_at(2).values == (1, 0)
+    assert [[w.grad is not None for w in row] for row in weights] == [[False, True], [True, False]]
 
 
 def test_there_is_no_policy_step():
@@ -118,59 +130,55 @@ def test_spos_refuses_at_the_start_what_its_search_refuses():
         SPOS(mu.algorithms.Reinforce()).start_shared(space, seed=0)
 
 
+COST = {values: float(i) for i, values in enumerate(sorted(dna.values for dna in PAIR.enumerate()))}
+
+
+def test_paths_are_uniform_over_bins_of_cost():
+    # Costs are 0, 1, 2 and 3; the bins hold three of them, one, and none.
+    search = SPOS(cost_bins=(-0.5, 2.5, 3.5), bin_tries=200).start_shared(PAIR, seed=0, cost=lambda d: COST[d.values])
+    found = collections.Counter(COST[search.weights().dna(PAIR).values] for _ in range(900))
+    assert found[3.0] / 900 == pytest.approx(1 / 2, abs=0.06)
+    assert all(found[cost] / 900 == pytest.approx(1 / 6, abs=0.05) for cost in (0.0, 1.0, 2.0))
+
+
+def test_where_a_bin_holds_nothing_any_path_will_do():
+    asked = []
+    search = SPOS(cost_bins=(8.0, 9.0), bin_tries=7).start_shared(PAIR, seed=0, cost=lambda d: asked.append(d) or 1.0)
+    assert search.weights().dna(PAIR) in set(PAIR.enumerate())
+    assert len(asked) == 7
+
+
+def test_edges_of_a_bin_belong_to_it():
+    search = SPOS(cost_bins=(3.0, 4.0)).start_shared(PAIR, seed=0, cost=lambda d: COST[d.values])
+    assert {COST[search.weights().dna(PAIR).values] for _ in range(20)} == {3.0}
+
+
+def test_bins_need_a_cost():
+    with pytest.raises(SettingError) as caught:
+        SPOS(cost_bins=(1, 2)).start_shared(PAIR, seed=0)
+    assert str(caught.value) == (
+        "cannot draw by cost\n  at:       SPOS.cost_bins\n  got:      (1, 2) (tuple)\n"
+        "  expected: a cost to weigh paths with\n  fix:      pass cost= too"
+    )
+
+
+@pytest.mark.parametrize("edges", [(1,), (2, 1), (1, 1)])
+def test_edges_that_make_no_bin_are_refused(edges):
+    with pytest.raises(SettingError) as caught:
+        SPOS(cost_bins=edges)
+    assert str(caught.value) == (
+        f"cannot use a setting\n  at:       SPOS.cost_bins\n  got:      {edges!r} (tuple)\n"
+        "  expected: two or more edges, each above the one before\n  fix:      write cost_bins=(290, 300, 310)"
+    )
+
+
 def test_open_ended_programs_are_drawn_too():
     space = mu.space(mu.evolve([1], lambda program, rng: [*program, 2])).bare()
     search = RSPS().start_shared(space, seed=0)
     assert isinstance(search.weights().dna(space).values[0], str)
 
 
-@pytest.mark.parametrize(
-    ("num_sizes", "done", "count"),
-    [(4, -0.1, 1), (4, 0.0, 2), (4, 0.3, 2), (4, 0.34, 3), (4, 0.67, 4), (4, 1.0, 4), (4, 3.0, 4), (1, 0.0, 1),
-     (2, 0.0, 2)],
-)  # fmt: skip
-def test_sizes_open_one_after_the_other(num_sizes, done, count):
-    assert num_open(num_sizes, done) == count
-
-
-@pytest.mark.parametrize(("name", "values"), [("kernel", [1, 2, 0]), ("depth", [4, 3, 2])])
-def test_sizes_come_largest_first(name, values):
-    assert descending(SIZES.point(name)) == values
-
-
-def seen(search, fraction):
-    search.progress(fraction)
-    drawn = [search.weights().dna(SIZES).values for _ in range(60)]
-    return [sorted({values[i] for values in drawn}) for i in range(3)]
-
-
-def test_stages_open_their_decisions_in_turn():
-    search = OnceForAll((("kernel",), ("depth",)), warmup=0.2).start_shared(SIZES, seed=0)
-    assert seen(search, 0.1) == [[1], [4], [0, 1]]
-    assert seen(search, 0.2) == [[1, 2], [4], [0, 1]]
-    assert seen(search, 0.45) == [[0, 1, 2], [4], [0, 1]]
-    assert seen(search, 0.61) == [[0, 1, 2], [3, 4], [0, 1]]
-    assert seen(search, 1.0) == [[0, 1, 2], [2, 3, 4], [0, 1]]
-
-
-def test_shrinking_ends_with_a_search():
-    search = OnceForAll((("kernel",),), search=EVOLUTION, num_trials=60).start_shared(SIZES, seed=0)
-    assert search.derive(lambda dna: -abs(dna.values[0] - 2) - dna.values[1]).values[:2] == (2, 2)
-
-
-def test_only_sizes_shrink():
-    with pytest.raises(SettingError) as caught:
-        OnceForAll((("act",),)).start_shared(SIZES, seed=0)
-    assert str(caught.value) == (
-        "cannot shrink a decision\n  at:       ['act']\n  got:      'one of [relu, gelu]' (str)\n"
-        "  expected: a choice among numbers, or a range of whole or stepped numbers\n"
-        "  fix:      name only decisions about sizes in OnceForAll.stages"
-    )
-    with pytest.raises(DecisionError):
-        OnceForAll((("nowhere",),)).start_shared(SIZES, seed=0)
-
-
-@pytest.mark.parametrize("algorithm", [RSPS(), SPOS(), OnceForAll((("kernel",),))])
+@pytest.mark.parametrize("algorithm", [RSPS(), SPOS()])
 def test_a_run_resumes_exactly(algorithm):
     first, second = (algorithm.start_shared(SIZES, seed=3) for _ in range(2))
     first.progress(0.4)

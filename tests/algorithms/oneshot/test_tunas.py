@@ -13,21 +13,13 @@ from toy_supernet import BEST, SPACE, phi, run_shared, successes
 import mutandis as mu
 from mutandis.algorithms import TuNAS
 from mutandis.algorithms.oneshot import Index, Mixture, TableCost, Value
-from mutandis.algorithms.oneshot.tunas import replace_chance, shaped_reward, step_scale
+from mutandis.algorithms.oneshot.tables import normals
+from mutandis.algorithms.oneshot.tunas import replace_chance, step_scale
 from mutandis.algorithms.policies.answers import Baseline
 from mutandis.errors import SettingError
 from mutandis.testing import contract_spaces
 
 STILL = {"delay": 0.0, "op_warmup": 0.0, "size_warmup": 0.0}
-
-
-@pytest.mark.parametrize(
-    ("kind", "ratio", "reward"),
-    [("mnas", 2.0, 0.7621103984), ("hard", 2.0, 0.7621103984), ("absolute", 2.0, 0.73),
-     ("mnas", 0.5, 0.8397733469), ("hard", 0.5, 0.8), ("absolute", 0.5, 0.765)],
-)  # fmt: skip
-def test_rewards_have_their_known_answers(kind, ratio, reward):
-    assert shaped_reward(kind, 0.8, ratio, -0.07) == pytest.approx(reward, abs=1e-9)
 
 
 @pytest.mark.parametrize(("fraction", "chance"), [(0.0, 1.0), (0.125, 0.5), (0.25, 0.0), (0.6, 0.0)])
@@ -158,6 +150,18 @@ def test_a_usual_reward_moves_nothing_since_adam_has_no_momentum():
     before = search.policy_tables.state()[0]
     search.feedback(search.policy(), reward=search._baseline.value)
     assert search.policy_tables.state()[0] == pytest.approx(before, abs=1e-9)
+
+
+def test_a_normal_range_closes_in_on_what_is_rewarded():
+    space = mu.space({"lr": mu.floatv(1e-4, 1.0, scale="log")})
+    search = TuNAS(learning_rate=0.02, growth=1.0, ranges="normal", **STILL).start_shared(space, seed=0)
+    width = float(normals.parameters(search.policy_tables.tables[0])[1])
+    for _ in range(500):
+        chosen = search.policy()
+        search.feedback(chosen, reward=-abs(math.log10(chosen[0].value) + 3.0))
+    assert search.derive().values[0] == pytest.approx(1e-3, rel=0.5)
+    assert float(normals.parameters(search.policy_tables.tables[0])[1]) < 0.5 * width
+    assert search.probabilities() == {} and search.entropy()["['lr']"] < -0.5
 
 
 @pytest.mark.parametrize("name", [name for name in contract_spaces() if name != "empty"])

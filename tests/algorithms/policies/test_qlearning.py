@@ -243,7 +243,7 @@ def test_an_unknown_state_is_refused():
         "  at:       QLearning.state\n"
         "  got:      'prefixes' (str)\n"
         "  expected: 'last' or 'prefix'; did you mean 'prefix'?\n"
-        "  fix:      write state='last'"
+        "  fix:      write 'last'"
     )
 
 

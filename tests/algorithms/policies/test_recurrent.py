@@ -206,7 +206,7 @@ def test_one_mistake_in_the_name_of_an_update_is_pointed_out():
         "  at:       PolicyRNN.update\n"
         "  got:      'reinforced' (str)\n"
         "  expected: 'ppo' or 'reinforce'; did you mean 'reinforce'?\n"
-        "  fix:      write update='ppo'"
+        "  fix:      write 'ppo'"
     )
 
 

@@ -15,7 +15,7 @@ import mutandis as mu
 from mutandis.algorithms import Deduped, Reinforce
 from mutandis.algorithms.policies.answers import MOST_PENDING
 from mutandis.algorithms.policies.categorical import probabilities
-from mutandis.algorithms.policies.reinforce import Adam, need_number
+from mutandis.algorithms.policies.reinforce import Adam
 from mutandis.errors import SettingError
 from mutandis.hyper import Feedback
 from mutandis.models.tabular import load_topology
@@ -224,34 +224,6 @@ def test_a_setting_out_of_its_range_is_refused(setting, value, expected):
     with pytest.raises(SettingError) as error:
         Reinforce(**{setting: value})
     assert (error.value.at, error.value.expected) == (f"Reinforce.{setting}", expected)
-
-
-def test_the_refusal_of_a_number_tells_everything():
-    with pytest.raises(SettingError) as error:
-        need_number("X.share", 1.5, low=0.0, high=1.0)
-    assert str(error.value) == (
-        "cannot use a setting\n"
-        "  at:       X.share\n"
-        "  got:      1.5 (float)\n"
-        "  expected: a finite number >= 0 and <= 1\n"
-        "  fix:      give a number within these bounds"
-    )
-
-
-@pytest.mark.parametrize(("value", "is_legal"), [(0.0, True), (1.0, True), (-0.1, False), (1.1, False), (None, False)])
-def test_bounds_of_a_number_are_kept(value, is_legal):
-    try:
-        need_number("X.share", value, low=0.0, high=1.0)
-    except SettingError:
-        assert not is_legal
-    else:
-        assert is_legal
-
-
-def test_a_number_without_bounds_has_only_to_be_one():
-    with pytest.raises(SettingError) as error:
-        need_number("X.value", math.nan)
-    assert (error.value.expected, error.value.fix) == ("a finite number", "give a number")
 
 
 def test_an_open_ended_space_is_refused():

@@ -251,9 +251,9 @@ def test_it_beats_regularized_evolution_on_cells():
         ({"num_new": 0}, "an int >= 1"),
         ({"num_candidates": 9, "num_new": 10}, "an int >= 10"),
         ({"refit_every": 0}, "an int >= 1"),
-        ({"random_share": 1.5}, "a share in [0, 1]"),
-        ({"random_share": True}, "a share in [0, 1]"),
-        ({"acquisition": "EI"}, "one of ei, ucb, thompson, mean"),
+        ({"random_share": 1.5}, "a finite number >= 0 and <= 1"),
+        ({"random_share": True}, "a finite number >= 0 and <= 1"),
+        ({"acquisition": "EI"}, "'ei' or 'ucb' or 'thompson' or 'mean'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):

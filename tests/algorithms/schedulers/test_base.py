@@ -10,8 +10,7 @@ import pytest
 import mutandis as mu
 from mutandis.algorithms import settings
 from mutandis.algorithms.schedulers import ASHA, Directive, Median, Pacing, Scheduler
-from mutandis.algorithms.schedulers.base import Ledger, need_number, ranked
-from mutandis.errors import SettingError
+from mutandis.algorithms.schedulers.base import Ledger, ranked
 
 
 class Silent(Pacing):
@@ -109,11 +108,3 @@ def test_a_ledger_goes_through_json(ledger):
 )
 def test_what_is_not_finite_has_no_rank(rewards, expected):
     assert ranked(rewards) == expected
-
-
-@pytest.mark.parametrize(("value", "above"), [(-1, False), (0, True), ("1", False), (True, False), (None, True)])
-def test_a_setting_that_is_too_small_or_no_number_is_refused(value, above):
-    with pytest.raises(SettingError) as error:
-        need_number("X.y", value, 0, above=above)
-    assert f"at:       X.y\n  got:      {value!r}" in str(error.value)
-    assert f"expected: a number {'>' if above else '>='} 0\n" in str(error.value)

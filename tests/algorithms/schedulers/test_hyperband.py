@@ -84,7 +84,7 @@ def test_an_unknown_variant_is_refused():
         "cannot use a setting\n"
         "  at:       Hyperband.variant\n"
         "  got:      'asha' (str)\n"
-        "  expected: 'halving', 'promote' or 'stop'\n"
+        "  expected: 'halving' or 'promote' or 'stop'\n"
         "  fix:      use 'promote' where trials have checkpoints"
     )
 

@@ -1,7 +1,7 @@
 """How a decision is cut into tables of numbers, and what is drawn from the tables of one decision.
 
-A part is of one of three kinds: `options` (one table of logits over finitely many options), `picks` (tables for
-several picks) and `value` (one number a that a smooth value depends on).
+A part is of one of four kinds: `options` (one table of logits over finitely many options), `picks` (tables for several
+picks), and, for continuous ranges, `value` (one number a that a smooth value depends on) or `normal` (see `normals`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Part:
 
     Attributes:
         point: The decision.
-        kind: `options`, `picks` or `value`.
+        kind: `options`, `picks`, `value` or `normal`.
         tables: Indices of its tables; of picks, that of their number comes first where it varies.
         values: The raw value of each option (`options`).
     """
@@ -59,7 +59,7 @@ class Part:
         return own[0] if _shares_its_table(self.point) else own[place]
 
 
-def cut(point: Point, *, smooth: bool, most: int) -> tuple[str, list[int], tuple[Any, ...]]:
+def cut(point: Point, *, continuous: str, most: int) -> tuple[str, list[int], tuple[Any, ...]]:
     """Returns the kind of part of a point, the lengths of its tables, and the raw values of its options.
 
     Raises:
@@ -75,8 +75,8 @@ def cut(point: Point, *, smooth: bool, most: int) -> tuple[str, list[int], tuple
         raise SettingError("cannot relax a decision", at=point.path, got=point.describe(),
                            expected="decisions among candidates or within ranges",
                            fix="use an algorithm that rewrites programs, such as RegularizedEvolution()")  # fmt: skip
-    if smooth and not point.is_finite:
-        return "value", [1], ()
+    if not point.is_finite and continuous != "options":
+        return continuous, [1 if continuous == "value" else 2], ()
     if point.is_finite and point.num_steps <= most:
         values = [point.at(position) for position in range(point.num_steps)]
     else:

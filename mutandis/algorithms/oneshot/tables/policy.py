@@ -3,7 +3,8 @@
 - A choice, and a range, has one table of logits A over its options; p = softmax(A). The options of a range are its
   legal values if there are at most `most`, else so many places spread evenly over it (over its logarithm).
 - A continuous range can have one number a instead, and then has a value that depends on it smoothly:
-  low + (high - low) sigmoid(a), or low (high / low)^sigmoid(a) on a log scale.
+  low + (high - low) sigmoid(a), or low (high / low)^sigmoid(a) on a log scale; or a normal distribution over its unit
+  interval, cut off at both ends (see `normals`), whose densities stand for chances.
 - Several picks have one table per pick, or one for all where they are distinct or their order does not matter, and a
   table for their number where it varies. Distinct picks are the largest of A + g, i.e. drawn without replacement.
 
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from mutandis.algorithms.oneshot.selections import Index, Selection, Selections, Value, is_reached
+from mutandis.algorithms.oneshot.tables import normals
 from mutandis.algorithms.oneshot.tables.parts import (
     MOST_OUTCOMES,
     Part,
@@ -51,7 +53,7 @@ class Policy:
         space: The space.
         rng: Draws the first numbers of the tables.
         init_std: They are normal with this deviation around 0.
-        smooth: Whether continuous ranges have a smooth value; else they have options.
+        continuous: What continuous ranges have: a smooth `value`, `options`, or a `normal` distribution.
         most: The largest number of options of a range.
 
     Attributes:
@@ -64,13 +66,13 @@ class Policy:
     """
 
     def __init__(
-        self, space: SearchSpace, rng: Rng, *, init_std: float = 1e-3, smooth: bool = True, most: int = 16
+        self, space: SearchSpace, rng: Rng, *, init_std: float = 1e-3, continuous: str = "value", most: int = 16
     ) -> None:
         self.space = space.bare()
         self.tables: list[Tensor] = []
         self.parts: list[Part] = []
         for point in self.space.points:
-            kind, lengths, values = cut(point, smooth=smooth, most=most)
+            kind, lengths, values = cut(point, continuous=continuous, most=most)
             first = len(self.tables)
             for length in lengths:
                 numbers = [init_std * rng.gauss(0.0, 1.0) for _ in range(length)]
@@ -102,6 +104,9 @@ class Policy:
                 made[point.index] = Value(part.values[chosen.index]) if is_number else chosen  # type: ignore[union-attr]
             elif part.kind == "value":
                 made[point.index] = Value(smooth_value(point, tables[part.tables[0]][0]))
+            elif part.kind == "normal":
+                place = normals.draw(tables[part.tables[0]], noise.uniform())
+                made[point.index] = Value(point.from_unit(place))
             else:
                 made[point.index] = draw_picks(part, tables, noise, temperature)
         return Selections(number, made)
@@ -109,7 +114,7 @@ class Policy:
     def log_prob(self, dna: DNA, tables: Tables | None = None) -> Tensor:
         """Returns the log-probability of a DNA, in nats, over its active decisions; smooth values count as certain.
 
-        A value of a range that is no option counts as the nearest one.
+        A value of a range that is no option counts as the nearest one; where the range is normal, its density counts.
         """
         tables = self.tables if tables is None else tables
         total = torch.zeros((), dtype=torch.float64)
@@ -118,6 +123,8 @@ class Policy:
                 continue
             if part.kind == "options":
                 total = total + torch.log_softmax(tables[part.tables[0]], 0)[nearest(part, value)]
+            elif part.kind == "normal":
+                total = total + normals.log_density(tables[part.tables[0]], part.point.to_unit(value)[0])
             else:
                 total = total + picks_log_prob(part, tables, value)
         return total
@@ -139,9 +146,13 @@ class Policy:
         """Yields the raw values of a decision with their chances; of picks, each order in which they are drawn.
 
         Raises:
-            SettingError: there are more than 20000 orders.
+            SettingError: there are more than 20000 orders, or the decision is a continuous range without options.
         """
         tables = self.tables if tables is None else tables
+        if part.kind in ("value", "normal"):
+            raise SettingError("cannot list the values of a decision", at=part.point.path, got=part.point.describe(),
+                               expected="finitely many values, or a policy that cuts ranges into some",
+                               fix="write the values as mu.oneof([...])")  # fmt: skip
         if part.kind == "options":
             yield from zip(part.values, torch.softmax(tables[part.tables[0]], 0), strict=True)
         else:
@@ -202,17 +213,53 @@ class Policy:
         return total
 
     def entropies(self, tables: Tables | None = None) -> list[Tensor]:
-        """Returns the entropy of each decision over its raw values, in nats, given that it is active."""
+        """Returns the entropy of each decision over its raw values, in nats, given that it is active.
+
+        That of a normal range is the differential one of its place in the unit interval, which is at most 0.
+        """
         return [self._entropy_of(part, self.tables if tables is None else tables) for part in self.parts]
 
     def _entropy_of(self, part: Part, tables: Tables) -> Tensor:
-        sums: dict[Any, Tensor] = {}
-        for value, chance in [] if part.kind == "value" else self.outcomes(part, tables):
-            key = value if part.kind == "options" or part.point.ordered else tuple(sorted(value))
-            sums[key] = sums[key] + chance if key in sums else chance
-        chances = torch.stack(list(sums.values())) if sums else torch.ones(1, dtype=torch.float64)
+        if part.kind == "normal":
+            return normals.entropy(tables[part.tables[0]])
+        chances = torch.stack(list(self._values(part, tables).values()))
         entropy: Tensor = torch.special.entr(chances).sum()
         return entropy
+
+    def _values(self, part: Part, tables: Tables) -> dict[Any, Tensor]:
+        """Returns the chance of each raw value of a decision that has finitely many; a smooth one has one value."""
+        if part.kind == "value":
+            return {None: torch.ones((), dtype=torch.float64)}
+        sums: dict[Any, Tensor] = {}
+        for value, chance in self.outcomes(part, tables):
+            key = value if part.kind == "options" or part.point.ordered else tuple(sorted(value))
+            sums[key] = sums[key] + chance if key in sums else chance
+        return sums
+
+    def divergence(self, other: Tables, tables: Tables | None = None) -> Tensor:
+        """Returns the Kullback-Leibler divergence from the policy with other tables, exactly, in nats.
+
+        Like the entropy it is a sum over decisions, each times the chance that it is active. Smooth values count as
+        certain on both sides, and so add nothing.
+
+        Args:
+            other: The tables of the distribution that is compared with.
+            tables: Those of this one; by default its own.
+
+        Raises:
+            SettingError: as for `reach` and `outcomes`.
+        """
+        tables = self.tables if tables is None else tables
+        total = torch.zeros((), dtype=torch.float64)
+        for part, reach in zip(self.parts, self.reach(tables), strict=True):
+            if part.kind == "normal":
+                own = normals.divergence(tables[part.tables[0]], other[part.tables[0]])
+            else:
+                theirs = self._values(part, other)
+                own = sum((torch.xlogy(p, p) - torch.xlogy(p, theirs[value])
+                           for value, p in self._values(part, tables).items()), total.new_zeros(()))  # fmt: skip
+            total = total + reach * own
+        return total
 
     def entropy(self, tables: Tables | None = None) -> Tensor:
         """Returns the entropy of the whole, exactly, in nats, with its gradient."""
@@ -241,9 +288,9 @@ class Policy:
     def chances_by_path(self) -> dict[str, list[float]]:
         """Returns the chance of each option or picked candidate of each decision.
 
-        Smooth values are left out, and picks in more than 20000 orders, whose sum would take long.
+        Smooth values and normal ranges are left out, and picks in more than 20000 orders, whose sum would take long.
         """
-        parts = [part for part in self.parts if part.kind != "value" and _is_short(part)]
+        parts = [part for part in self.parts if part.kind in ("options", "picks") and _is_short(part)]
         return {part.point.path: self.chances(part).tolist() for part in parts}
 
     def state(self) -> list[list[float]]:

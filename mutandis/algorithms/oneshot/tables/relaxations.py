@@ -20,6 +20,7 @@ from mutandis.hyper.rng import Rng
 
 _LOWEST = 2.0**-54
 DENSITY_FLOOR = 1e-4
+ANNEALINGS = ("linear", "cosine", "exponential")
 
 
 class Noise:
@@ -132,7 +133,9 @@ def order_weights(keys: Tensor, picks: Sequence[int], temperature: float) -> Ten
 
 
 def annealed(start: float, end: float, fraction: float, shape: str = "linear") -> float:
-    """Returns a temperature on its way from `start` to `end`, linear or along half a cosine."""
+    """Returns a temperature on its way from `start` to `end`: linear, along half a cosine, or at a constant rate."""
+    if shape == "exponential":
+        return start * math.pow(end / start, fraction)
     done = fraction if shape == "linear" else (1.0 - math.cos(math.pi * fraction)) / 2.0
     return start + (end - start) * done
 

@@ -29,26 +29,28 @@ def point(value):
 
 
 @pytest.mark.parametrize(
-    ("value", "smooth", "kind", "lengths", "values"),
+    ("value", "continuous", "kind", "lengths", "values"),
     [
-        (mu.oneof(list("abc")), True, "options", [3], (0, 1, 2)),
-        (mu.intv(2, 5), True, "options", [4], (2, 3, 4, 5)),
-        (mu.intv(0, 99), True, "options", [4], (12, 37, 62, 87)),
-        (mu.floatv(0.0, 1.0, step=0.5), True, "options", [3], (0.0, 0.5, 1.0)),
-        (mu.floatv(0.0, 1.0), True, "value", [1], ()),
-        (mu.floatv(0.0, 1.0), False, "options", [4], (0.125, 0.375, 0.625, 0.875)),
-        (mu.manyof(2, list("abc")), True, "picks", [3], ()),
-        (mu.manyof(2, list("abc"), distinct=False), True, "picks", [3, 3], ()),
-        (mu.manyof(2, list("abc"), distinct=False, ordered=False), True, "picks", [3], ()),
-        (mu.subset(list("abcd"), min=1, max=3), True, "picks", [3, 4], ()),
+        (mu.oneof(list("abc")), "value", "options", [3], (0, 1, 2)),
+        (mu.intv(2, 5), "value", "options", [4], (2, 3, 4, 5)),
+        (mu.intv(0, 99), "value", "options", [4], (12, 37, 62, 87)),
+        (mu.floatv(0.0, 1.0, step=0.5), "value", "options", [3], (0.0, 0.5, 1.0)),
+        (mu.floatv(0.0, 1.0), "value", "value", [1], ()),
+        (mu.floatv(0.0, 1.0), "normal", "normal", [2], ()),
+        (mu.intv(2, 5), "normal", "options", [4], (2, 3, 4, 5)),
+        (mu.floatv(0.0, 1.0), "options", "options", [4], (0.125, 0.375, 0.625, 0.875)),
+        (mu.manyof(2, list("abc")), "value", "picks", [3], ()),
+        (mu.manyof(2, list("abc"), distinct=False), "value", "picks", [3, 3], ()),
+        (mu.manyof(2, list("abc"), distinct=False, ordered=False), "value", "picks", [3], ()),
+        (mu.subset(list("abcd"), min=1, max=3), "value", "picks", [3, 4], ()),
     ],
 )
-def test_decisions_are_cut_into_tables(value, smooth, kind, lengths, values):
-    assert cut(point(value), smooth=smooth, most=4) == (kind, lengths, values)
+def test_decisions_are_cut_into_tables(value, continuous, kind, lengths, values):
+    assert cut(point(value), continuous=continuous, most=4) == (kind, lengths, values)
 
 
 def test_options_of_a_log_range_are_even_in_the_logarithm():
-    values = cut(point(mu.floatv(1e-4, 1.0, scale="log")), smooth=False, most=2)[2]
+    values = cut(point(mu.floatv(1e-4, 1.0, scale="log")), continuous="options", most=2)[2]
     assert values == pytest.approx([1e-3, 1e-1], rel=1e-12)
 
 
@@ -73,7 +75,7 @@ def test_a_smooth_value_has_the_gradient_of_the_sigmoid():
 
 @pytest.mark.parametrize(("value", "option"), [(0.0, 0), (0.3, 1), (1.0, 3)])
 def test_values_between_options_belong_to_the_nearest(value, option):
-    assert nearest(policy(mu.floatv(0.0, 1.0), smooth=False, most=4).parts[0], value) == option
+    assert nearest(policy(mu.floatv(0.0, 1.0), continuous="options", most=4).parts[0], value) == option
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 
 import mutandis as mu
 from mutandis.algorithms.oneshot.selections import Index, Mixture, Value
+from mutandis.algorithms.oneshot.tables import normals
 from mutandis.algorithms.oneshot.tables.policy import Policy
 from mutandis.algorithms.oneshot.tables.relaxations import Noise
 from mutandis.errors import SettingError
@@ -130,7 +131,7 @@ def test_the_gradient_of_an_expected_cost_is_right_by_finite_differences():
 @pytest.mark.parametrize("name", contract_spaces())
 def test_single_paths_are_children_drawn_with_their_probability(name):
     space = contract_spaces()[name].bare()
-    made, noise = policy(space, init_std=0.7, smooth=False, most=5), Noise(Rng(2))
+    made, noise = policy(space, init_std=0.7, continuous="options", most=5), Noise(Rng(2))
 
     def choose(part, logits):
         return Index(noise.option(torch.softmax(logits, 0).tolist()))
@@ -199,3 +200,81 @@ def test_long_orders_are_left_out_of_what_is_watched():
     made = policy(mu.space({"order": mu.permutate(list(range(9))), "op": mu.oneof([1, 2])}), init_std=0.0)
     assert made.entropy_by_path() == {"['op']": pytest.approx(math.log(2), abs=1e-12)}
     assert made.chances_by_path() == {"['op']": [0.5, 0.5]}
+
+
+@pytest.mark.parametrize("space", [*(contract_spaces()[name] for name in FINITE), CONDITIONAL, DEEP, TWO_PARENTS])
+def test_the_divergence_is_the_mean_log_ratio_of_the_children(space):
+    made, other = policy(space, init_std=1.0, most=32), policy(space, init_std=1.0, most=32)
+    other.set_state([[0.7 * x - 0.2 * i for i, x in enumerate(row)] for row in other.state()])
+    pairs = [(float(made.log_prob(dna)), float(other.log_prob(dna))) for dna in children(space)]
+    wanted = math.fsum(math.exp(a) * (a - b) for a, b in pairs)
+    assert float(made.divergence(other.tables)) == pytest.approx(wanted, abs=1e-10)
+    assert float(made.divergence(made.tables)) == pytest.approx(0.0, abs=1e-12)
+    assert wanted > 0.0 or len(pairs) == 1
+
+
+def test_the_divergence_counts_a_decision_as_often_as_it_is_active():
+    made = policy(CONDITIONAL, [[0.0, 1.0], [0.5, 0.0]])
+    other = [torch.tensor(row, dtype=torch.float64) for row in ([0.0, 1.0], [0.0, 0.0])]
+    chances = torch.softmax(made.tables[1], 0)
+    own = float((chances * (chances.log() - math.log(0.5))).sum())
+    assert float(made.divergence(other)) == pytest.approx(0.7310585786 * own, abs=1e-10)
+
+
+def test_the_divergence_has_its_gradient():
+    made = policy(CONDITIONAL, [[0.0, 1.0], [0.5, 0.0]])
+    leaves = made.leaves()
+    (slope,) = torch.autograd.grad(made.divergence(made.tables, leaves), leaves[:1])
+    assert slope.tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
+    other = [table + torch.arange(len(table)) for table in made.tables]
+    assert all(float(s.abs().sum()) > 1e-3 for s in torch.autograd.grad(made.divergence(other, leaves), leaves))
+
+
+NORMAL = mu.space({"x": mu.oneof(["a", {"lr": mu.floatv(1e-4, 1.0, scale="log")}]), "y": mu.floatv(2.0, 6.0),
+                   "n": mu.intv(1, 3)})  # fmt: skip
+
+
+def test_normal_ranges_count_with_their_densities_when_they_are_active():
+    made = policy(NORMAL, [[0.0, 1.0], [0.0, 0.0], [1.0, -1.0], [0.0] * 3], continuous="normal")
+    assert [part.kind for part in made.parts] == ["options", "normal", "normal", "options"]
+    space = NORMAL.bare()
+    without, within = (space.repair([x, 1e-2, 5.0, 2], lambda point: None) for x in (0, 1))
+    y = normals.log_density(made.tables[2], 0.75)
+    rest = float(y) + math.log(1 / 3)
+    assert float(made.log_prob(without)) == pytest.approx(-1.3132616875 + rest, abs=1e-8)
+    lr = float(normals.log_density(made.tables[1], 0.5))
+    assert float(made.log_prob(within)) == pytest.approx(-0.3132616875 + rest + lr, abs=1e-8)
+
+
+def test_normal_ranges_join_entropy_and_divergence_by_their_reach():
+    made = policy(NORMAL, [[0.0, 1.0], [0.5, 0.3], [1.0, -1.0], [0.0] * 3], continuous="normal")
+    other = [table + 0.3 for table in made.tables]
+    reach = 0.7310585786
+    lr, y = (normals.divergence(made.tables[i], other[i]) for i in (1, 2))
+    assert float(made.divergence(other)) == pytest.approx(float(reach * lr + y), abs=1e-9)
+    parts = [float(normals.entropy(made.tables[i])) for i in (1, 2)]
+    wanted = 0.5822031089 + reach * parts[0] + parts[1] + math.log(3)
+    assert float(made.entropy()) == pytest.approx(wanted, abs=1e-8)
+
+
+def test_normal_ranges_are_drawn_within_themselves():
+    made, noise = policy(NORMAL, init_std=1.0, continuous="normal"), Noise(Rng(5))
+    lrs, ys = [], []
+    for _ in range(300):
+        chosen = made.select(0, made.tables, lambda part, logits: Index(len(logits) - 1), noise, 1.0)
+        lrs.append(chosen[1].value)
+        ys.append(chosen[2].value)
+    assert all(1e-4 <= lr <= 1.0 for lr in lrs) and all(2.0 <= y <= 6.0 for y in ys)
+    wanted = float(normals.moments(made.tables[2])[0])
+    assert sum((y - 2.0) / 4.0 for y in ys) / 300 == pytest.approx(wanted, abs=0.06)
+
+
+def test_continuous_ranges_have_no_list_of_values():
+    made = policy(NORMAL, continuous="normal")
+    with pytest.raises(SettingError) as caught:
+        list(made.outcomes(made.parts[2]))
+    assert str(caught.value) == (
+        "cannot list the values of a decision\n  at:       ['y']\n  got:      'float in [2.0, 6.0]' (str)\n"
+        "  expected: finitely many values, or a policy that cuts ranges into some\n"
+        "  fix:      write the values as mu.oneof([...])"
+    )

@@ -140,3 +140,9 @@ def test_distinct_options_are_drawn_in_proportion_to_what_is_left():
 )  # fmt: skip
 def test_temperatures_anneal(shape, fraction, value):
     assert annealed(10.0, 0.1, fraction, shape) == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.parametrize(("epoch", "value"), [(0, 5.0), (1, 4.78), (10, 3.1881799), (90, 0.0871522)])
+def test_a_temperature_may_fall_at_a_constant_rate(epoch, value):
+    assert annealed(5.0, 5 * 0.956**90, epoch / 90, "exponential") == pytest.approx(5 * 0.956**epoch, rel=1e-12)
+    assert 5 * 0.956**epoch == pytest.approx(value, abs=1e-4)
