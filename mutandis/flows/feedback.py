@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mutandis.algorithms.schedulers import Directive
-from mutandis.errors import FeedbackError
+from mutandis.errors import FeedbackError, StorageError
 from mutandis.flows.studies.checkpoints import Checkpoint
 from mutandis.flows.studies.objectives import Objective, as_number, is_valid, read_rewards
 from mutandis.flows.studies.trial import ABANDONED, FAILED, RUNNING, SKIPPED, Trial
@@ -23,8 +23,8 @@ class TrialFeedback:
     """The answer to one trial: call it with a reward or a dict of metrics, or `skip` it."""
 
     __slots__ = (
-        "__weakref__", "_curve", "_elsewhere", "_finish", "_objectives", "_started", "_stop", "_told", "_trial",
-        "_turn",
+        "__weakref__", "_curve", "_elsewhere", "_finish", "_is_stuck", "_objectives", "_started", "_stop", "_told",
+        "_trial", "_turn",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +48,7 @@ class TrialFeedback:
         self._curve: list[tuple[float, Mapping[str, float]]] = []
         self._started = time.perf_counter()
         self._elsewhere: tuple[str, float] | None = None
+        self._is_stuck = False
 
     @property
     def trial(self) -> Trial:
@@ -84,6 +85,11 @@ class TrialFeedback:
         return self._trial.state != RUNNING
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether the last thing that was said could not be recorded: it may be said again."""
+        return self._is_stuck
+
+    @property
     def checkpoint(self) -> Path:
         """A directory of this trial alone, made when it is first asked for.
 
@@ -112,6 +118,8 @@ class TrialFeedback:
 
         Raises:
             FeedbackError: the trial was answered before, an objective is missing, or something is no number.
+            StorageError: the store of the study cannot be used. The trial may be answered again; where the loop ends
+                instead, it goes back to the study, and whoever continues that tries it again.
         """
         self._need_running()
         rewards, measured = read_rewards(self._objectives, reward)
@@ -140,8 +148,9 @@ class TrialFeedback:
         self._need_running()
         point = {str(name): as_number(str(name), value) for name, value in metrics.items()}
         place = _as_step(step)
+        with self._recording():
+            self._turn.report(place, point)
         self._curve.append((place, point))
-        self._turn.report(place, point)
 
     def should_stop(self) -> bool:
         """Returns whether the trial should end now: answer it then with what it has reached.
@@ -221,7 +230,22 @@ class TrialFeedback:
             record.id, record.dna, state, curve=record.curve, seconds=seconds, space=record.space,
             parent=record.parent, started=record.started, worker=worker, attempt=record.attempt, **changes,
         )  # fmt: skip
-        self._finish(self._trial)
+        try:
+            with self._recording():
+                self._finish(self._trial)
+        except StorageError:
+            self._trial = record  # It may be answered again, once the store is back.
+            raise
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Notes where a store cannot be used: that is no failure of the trial."""
+        self._is_stuck = False
+        try:
+            yield
+        except StorageError:
+            self._is_stuck = True
+            raise
 
 
 def _as_step(step: Any) -> float:

@@ -20,6 +20,7 @@ from mutandis.hyper import DNA, SearchSpace
 
 REPORT, SHOULD_STOP, CHECKPOINT, INHERITED = "report", "should_stop", "checkpoint", "inherited"
 REWARD, SKIP, NOTHING = "reward", "skip", "nothing"
+BY_NAME, LAST = "by name", "last"
 
 
 @dataclass(frozen=True)
@@ -188,19 +189,27 @@ def own_objective(child: Any) -> Callable[..., Any]:
 
 
 def call(function: Callable[..., Any], arguments: tuple[Any, ...], feedback: Any) -> Any:
-    """Calls an objective, with the feedback where it wants it.
+    """Calls an objective, with the feedback where it wants it; see `place_of_feedback`."""
+    place = place_of_feedback(function, len(arguments))
+    if place == BY_NAME:
+        return function(*arguments, feedback=feedback)
+    return function(*arguments, feedback) if place == LAST else function(*arguments)
+
+
+def place_of_feedback(function: Callable[..., Any], num_arguments: int) -> str | None:
+    """Returns how an objective wants the feedback, `by name` or `last`; None where it does not.
 
     It wants it where it has a parameter named `feedback`, or needs one more positional argument than it gets.
     """
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # Some functions written in C have no signature.
-        return function(*arguments)
+        return None
     if "feedback" in parameters:
-        return function(*arguments, feedback=feedback)
+        return BY_NAME
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     needed = [p for p in parameters.values() if p.kind in kinds and p.default is inspect.Parameter.empty]
-    return function(*arguments, feedback) if len(needed) == len(arguments) + 1 else function(*arguments)
+    return LAST if len(needed) == num_arguments + 1 else None
 
 
-__all__ = ["Job", "JobFeedback", "Order", "call", "own_objective"]
+__all__ = ["Job", "JobFeedback", "Order", "call", "own_objective", "place_of_feedback"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import warnings
@@ -11,7 +12,15 @@ from typing import Any
 from mutandis.algorithms import Algorithm
 from mutandis.algorithms.base import need_int
 from mutandis.algorithms.schedulers import Scheduler
-from mutandis.errors import FeedbackError, MutandisWarning, SearchError, SettingError, SpaceExhausted, closest
+from mutandis.errors import (
+    FeedbackError,
+    MutandisWarning,
+    SearchError,
+    SettingError,
+    SpaceExhausted,
+    StorageError,
+    closest,
+)
 from mutandis.flows import job as jobs
 from mutandis.flows.engine import Engine
 from mutandis.flows.executors import Executor, Inline, Outcome, Pool, Processes, Ray
@@ -96,6 +105,7 @@ def search(
         SearchError: `max_failures` trials in a row failed; the last reason is told.
         SettingError: an argument is out of range, or the executor cannot keep a limit.
         SpaceError: the program has no decisions, or the study is of quite another space.
+        StorageError: the study's store cannot be opened, or cannot be used any more; what is recorded stays.
         ExecutorError: the program or the objective cannot be sent to a worker.
         MissingDependency: `executor="ray"`, and Ray is not installed.
     """
@@ -143,6 +153,7 @@ class _Search:
         progress: bool | None,
     ) -> None:
         self._engine = engine
+        self._shared = engine if isinstance(engine, SharedEngine) else None
         self._study = engine.study
         self._answers = Answers(engine, trials, progress, callbacks)
         self._total = trials
@@ -168,7 +179,12 @@ class _Search:
                 else:
                     break
         except KeyboardInterrupt:
-            self._interrupt()
+            what = "count as abandoned" if self._shared is None else "are given back to the study"
+            warnings.warn(f"the search was interrupted; {self._leave()} running trials {what}",
+                          MutandisWarning, stacklevel=3)  # fmt: skip
+        except BaseException:
+            self._leave()
+            raise
         finally:
             self._answers.bar.close()
 
@@ -191,7 +207,7 @@ class _Search:
                 self._is_over = not self._running
                 break
             if begun is None:
-                self._is_waiting = isinstance(self._engine, SharedEngine)
+                self._is_waiting = self._shared is not None
                 break
             trial, turn = begun
             feedback = TrialFeedback(trial, self._study.objectives, self._answers.finish, None, turn)
@@ -223,8 +239,7 @@ class _Search:
         self._settle(outcome)
 
     def _settle(self, outcome: Outcome) -> None:
-        feedback = self._running.pop(outcome.key)
-        del self._orders[outcome.key]
+        feedback = self._running[outcome.key]
         feedback.ran(outcome.worker, outcome.seconds)
         if outcome.kind == RETURNED:
             self._answer(feedback, *outcome.value)
@@ -232,6 +247,7 @@ class _Search:
             feedback.abandon()
         else:
             self._fail(feedback, f"{outcome.reason}", outcome.value)
+        del self._running[outcome.key], self._orders[outcome.key]
         self._failures = self._failures + 1 if feedback.trial.state == "failed" else 0
         if self._failures >= self._max_failures:
             raise SearchError(
@@ -263,17 +279,17 @@ class _Search:
             warnings.warn(f"trial {feedback.trial.id} failed: {reason}{shown}\nFurther failures are recorded in "
                           "the study without a warning.", MutandisWarning, stacklevel=2)  # fmt: skip
 
-    def _interrupt(self) -> None:
-        shared = self._engine if isinstance(self._engine, SharedEngine) else None
-        for feedback in self._running.values():
-            if shared is None:
-                feedback.abandon()
-            else:
-                shared.release(feedback.trial.id)
-        what = "count as abandoned" if shared is None else "are given back to the study"
-        warnings.warn(f"the search was interrupted; {len(self._running)} running trials {what}",
-                      MutandisWarning, stacklevel=4)  # fmt: skip
+    def _leave(self) -> int:
+        """Ends what runs, or gives it back to a study in a store; returns how many trials that were."""
+        left = [feedback for feedback in self._running.values() if not feedback.is_answered]
         self._running = {}
+        for feedback in left:
+            if self._shared is None:
+                feedback.abandon()
+                continue
+            with contextlib.suppress(StorageError):  # Then nobody beats for it, and it counts as lost before long.
+                self._shared.release(feedback.trial.id)
+        return len(left)
 
 
 __all__ = ["EXECUTORS", "WINDOW", "search"]

@@ -174,8 +174,10 @@ class SharedEngine:
 
     def finish(self, trial: Trial) -> None:
         """Records a trial that has ended, exactly once; a warning tells where another worker has taken it over."""
-        turn = self._held.pop(trial.id, None)
-        if turn is None or not self._archive.finish(trial):
+        turn = self._held.get(trial.id)
+        is_recorded = turn is not None and self._archive.finish(trial)
+        self._held.pop(trial.id, None)  # Not where the store cannot be used: then it may be finished later.
+        if turn is None or not is_recorded:
             return
         if turn.checkpoint is not None and trial.state != PAUSED and turn.planned is None:
             turn.checkpoint.remove()

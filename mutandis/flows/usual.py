@@ -8,7 +8,6 @@ space, whatever part of it was being searched.
 from __future__ import annotations
 
 import abc
-import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from mutandis.algorithms.base import need_instance, need_int
 from mutandis.algorithms.schedulers import Scheduler
 from mutandis.errors import MutandisWarning, SettingError
 from mutandis.flows.feedback import TrialFeedback
+from mutandis.flows.job import call, place_of_feedback
 from mutandis.flows.sample import sample
 from mutandis.flows.studies import Study, Trial
 from mutandis.flows.studies.objectives import parse_objectives
@@ -74,7 +74,7 @@ class _Recorder:
         self.task = task
         self.study = study
         self.objectives = objectives
-        self.takes_feedback = _takes_two(task)
+        self.takes_feedback = place_of_feedback(task, 1) is not None
         study.open(whole, parse_objectives(objectives))
 
     def evaluate(self, child: Any, trial: Trial | None = None) -> Trial:
@@ -88,7 +88,7 @@ class _Recorder:
     def answer(self, child: Any, feedback: TrialFeedback) -> None:
         """Runs the task on a child and gives its answer; an exception fails the trial alone."""
         try:
-            result = self.task(child, feedback) if self.takes_feedback else self.task(child)
+            result = call(self.task, (child,), feedback)
         except Exception as error:
             feedback.fail(f"{type(error).__name__}: {error}")
             warnings.warn(
@@ -100,16 +100,6 @@ class _Recorder:
     def searching(self, program: Any, algorithm: Algorithm, **arguments: Any) -> Iterator[tuple[Any, TrialFeedback]]:
         """Returns a loop over a part of the space, with a study of its own."""
         return sample(program, algorithm, study=Study(), objectives=self.objectives, progress=False, **arguments)
-
-
-def _takes_two(task: Task) -> bool:
-    """Returns whether a task needs two arguments: the child and its feedback."""
-    try:
-        parameters = inspect.signature(task).parameters.values()
-    except (TypeError, ValueError):  # Some functions written in C have no signature.
-        return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is inspect.Parameter.empty for p in parameters) == 2
 
 
 def _completed(child: Any) -> Any:

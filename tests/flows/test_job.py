@@ -11,7 +11,7 @@ from search_programs import Trainer, quadratic
 
 import mutandis as mu
 from mutandis.errors import FeedbackError, SettingError, StorageError
-from mutandis.flows.job import Job, JobFeedback, Order, call, own_objective
+from mutandis.flows.job import Job, JobFeedback, Order, call, own_objective, place_of_feedback
 
 SPACE = mu.space({"x": mu.intv(0, 9)})
 
@@ -74,6 +74,15 @@ def test_a_child_that_cannot_run_is_refused():
 def test_an_objective_gets_the_feedback_where_it_wants_it(function, gets_it):
     token = object()
     assert (call(function, ("child",), token) is token) is gets_it
+
+
+@pytest.mark.parametrize(
+    ("function", "num_arguments", "place"),
+    [(lambda feedback: 0, 0, "by name"), (lambda child, *, feedback: 0, 1, "by name"), (lambda a, b: 0, 1, "last"),
+     (lambda a, b: 0, 2, None), (lambda a, b: 0, 0, None), (max, 1, None)],
+)  # fmt: skip
+def test_the_place_of_the_feedback_is_told(function, num_arguments, place):
+    assert place_of_feedback(function, num_arguments) == place
 
 
 def test_a_function_without_a_signature_is_called_plainly():

@@ -206,6 +206,14 @@ def test_without_a_scheduler_a_task_may_report_all_the_same():
     assert {len(trial.curve) for trial in trials} == {9}
 
 
+def test_a_task_gets_its_feedback_by_name_too():
+    def task(child, *, feedback):
+        return learning(child, feedback)
+
+    _, trials = run(Joint(Random(), schedulers.ASHA(1, 9)), 12, task=task)
+    assert {len(trial.curve) for trial in trials} >= {1, 3}
+
+
 def test_a_scheduler_needs_a_task_that_reports():
     with pytest.raises(SettingError) as error:
         run(Joint(Random(), schedulers.Median()), 10, task=len)
