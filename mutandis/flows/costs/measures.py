@@ -26,11 +26,20 @@ Forward = Callable[[Any, Any], Any]
 
 def call(child: Any, batch: Any) -> Any:
     """Returns what a child makes of a batch: `child(batch)`, or `child(*batch)` for a tuple."""
+    child = module_of(child)
     return child(*batch) if isinstance(batch, tuple) else child(batch)
+
+
+def module_of(child: Any) -> Any:
+    """Returns the module that a call stands for, such as `mu.bind(resnet18)`; all else as it is."""
+    preview = getattr(child, "_mu_preview_", None)
+    module = None if preview is None else preview()
+    return child if module is None else module
 
 
 def modules_of(child: Any) -> list[nn.Module]:
     """Returns the outermost modules of a child: itself, or those in its tree."""
+    child = module_of(child)
     if isinstance(child, nn.Module):
         return [child]
     found = {id(value): value for _, value, _ in walk(child, layers=False) if isinstance(value, nn.Module)}
@@ -51,7 +60,7 @@ def params(child: Any, batch: Any = None, forward: Forward = call) -> float:
 
 def flops(child: Any, batch: Any, forward: Forward = call) -> float:
     """Returns the operations of a pass over a batch, in evaluation; see the head of this module."""
-    with _evaluating(child), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with evaluating(child), torch.no_grad(), FlopCounterMode(display=False) as counter:
         forward(child, batch)
     return float(counter.get_total_flops())
 
@@ -62,6 +71,8 @@ def memory_bytes(child: Any, batch: Any, forward: Forward = call) -> float:
     Gradients and the state of the optimizer come on top. A tensor that is saved several times counts once.
     """
     weights = {_storage(p): p for p in parameters_of(child)}
+    # A shared buffer is larger than the part that a child has of it.
+    buffers = {_storage(b): b.numel() * b.element_size() for module in modules_of(child) for b in module.buffers()}
     saved: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -69,10 +80,10 @@ def memory_bytes(child: Any, batch: Any, forward: Forward = call) -> float:
             saved[_storage(tensor)] = tensor
         return tensor
 
-    with _quiet(child), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with quiet(child), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = forward(child, batch)  # Kept until the end: what it saves must not share an address with later ones.
     total = sum(p.numel() * p.element_size() for p in weights.values())
-    total += sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+    total += sum(buffers.get(key, tensor.untyped_storage().nbytes()) for key, tensor in saved.items())
     del result
     return float(total)
 
@@ -89,7 +100,7 @@ def latency_ms(child: Any, batch: Any, forward: Forward = call, *, warmup: int =
     """
     is_cuda = any(p.is_cuda for p in parameters_of(child))
     times = []
-    with _evaluating(child), torch.no_grad():
+    with evaluating(child), torch.no_grad():
         for number in range(warmup + repeats):
             start = time.perf_counter()
             forward(child, batch)
@@ -145,7 +156,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 @contextmanager
-def _evaluating(child: Any) -> Iterator[None]:
+def evaluating(child: Any) -> Iterator[None]:
     """Puts the modules of a child in evaluation, and each back in its own mode."""
     modes = [(m, m.training) for module in modules_of(child) for m in module.modules()]
     for module in modules_of(child):
@@ -158,7 +169,7 @@ def _evaluating(child: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(child: Any) -> Iterator[None]:
+def quiet(child: Any) -> Iterator[None]:
     """Puts the modules of a child in training, and modes, buffers and random numbers back as they were."""
     modes = [(m, m.training) for module in modules_of(child) for m in module.modules()]
     before = [(b, b.detach().clone()) for module in modules_of(child) for b in module.buffers()]
@@ -175,5 +186,5 @@ def _quiet(child: Any) -> Iterator[None]:
                     buffer.copy_(value)
 
 
-__all__ = ["MEASURES", "Forward", "call", "flops", "latency_ms", "measure", "memory_bytes", "modules_of",
-           "need_measure", "parameters_of", "params"]  # fmt: skip
+__all__ = ["MEASURES", "Forward", "call", "evaluating", "flops", "latency_ms", "measure", "memory_bytes", "modules_of",
+           "need_measure", "parameters_of", "params", "quiet"]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -16,6 +17,7 @@ from mutandis.algorithms.oneshot.protocol import Cost, OneShot, SharedSearch
 from mutandis.algorithms.oneshot.single_path import SPOS
 from mutandis.errors import SettingError
 from mutandis.flows.costs.measures import memory_bytes
+from mutandis.flows.oneshot.fitting.report import fit_report
 from mutandis.flows.oneshot.inventory import Inventory
 from mutandis.flows.oneshot.logbook import Logbook
 from mutandis.flows.oneshot.measuring import Loss, Measures, Metric
@@ -24,9 +26,13 @@ from mutandis.flows.oneshot.result import Memory, OneShotResult
 from mutandis.flows.oneshot.running import forked, moved, roots_of, running
 from mutandis.flows.oneshot.sampled import SampledSearch
 from mutandis.flows.oneshot.saving import Checkpoint
-from mutandis.flows.oneshot.session import Session, endless
+from mutandis.flows.oneshot.session import Session, peek
+from mutandis.flows.oneshot.teams.team import Team
 from mutandis.flows.supernet import Shared
 from mutandis.hyper import Rng
+
+_FEWEST_CHOICES = 3
+"""With fewer choices, chance alone makes the share of candidates without weights large."""
 
 
 def one_shot(
@@ -35,7 +41,7 @@ def one_shot(
     optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | None = None,
     schedule: Callable[[float], float] | None = cosine, clip: float | None = 5.0, norm: str | None = None,
     train_with: str | None = None, num_candidates: int = 100, evaluation: Iterable[Any] | None = None,
-    num_eval_batches: int = 1, num_calibration: int = 20, is_mixed: bool = True, collapse: float = 0.8,
+    num_eval_batches: int = 1, num_calibration: int = 20, precision: str = "auto", collapse: float = 0.8,
     checkpoint: str | Path | None = None, tensorboard: Any = None, progress: bool | None = None, seed: int = 0,
 ) -> OneShotResult:  # fmt: skip
     """Trains shared weights and a policy over the children together, and returns what the policy has found.
@@ -46,6 +52,10 @@ def one_shot(
 
     For another algorithm, only that argument changes. After each weight step on a batch of `train` comes, when the
     algorithm wants it, a policy step on a batch of `valid`. Any algorithm of trials is fine too: see `train_with`.
+
+    Where torch.distributed was started (torchrun), all processes call this alike, each with its share of the data, such
+    as loaders with a `DistributedSampler`. Gradients, losses and rewards are means over the processes, so that all draw
+    the same selections and end with the same weights; the first one writes files and shows progress.
 
     Args:
         shared: The shared program, on the device to train on; its weights are trained.
@@ -62,17 +72,21 @@ def one_shot(
         clip: Largest norm of the gradient of the weights, or None.
         norm: What norms do; by default what the algorithm needs. `batch_no_affine`: scales and shifts that only some
             children have are not trained. `recalibrate`: running statistics are measured anew for each child that
-            is evaluated. Else, and by default, evaluated children use the statistics of the batch.
+            is evaluated. `any` also runs algorithms that need norms without scales on candidates that scale their own
+            outputs, which are refused otherwise. Else, and by default, evaluated children use the statistics of the
+            batch.
         train_with: For algorithms of trials: `uniform` (the default) trains weights on random paths, and searches on
             them at the end; `proposals` trains on what is proposed, and rewards it on a batch of `valid` at once.
         num_candidates: For these, how many DNAs are measured at the end.
         evaluation: Batches that candidates are measured on at the end; by default `valid`.
         num_eval_batches: How many of these, the same for all candidates.
         num_calibration: How many batches of `train` running statistics are measured on.
-        is_mixed: Whether passes run in bfloat16 where that is safe; on CUDA only.
+        precision: In which type passes run where that is safe: `float32`, `bfloat16`, `float16` (with scaled losses),
+            or `auto`, which is bfloat16 on CUDA and float32 elsewhere.
         collapse: A warning is given when late in the run the likeliest architecture has candidates without weights
-            at this share of the choices; above 1 for never.
-        checkpoint: A file, written after each epoch; where it exists, the run goes on from it, bit for bit on a CPU.
+            at this share of the choices, where there are at least three; above 1 for never.
+        checkpoint: A file, written after each epoch; where it exists, the run goes on from it, bit for bit on a CPU
+            with as many threads.
         tensorboard: A folder, or an open `SummaryWriter`.
         progress: Whether to show a bar; by default where standard error is a terminal.
         seed: Of the search, and of torch's random numbers during the run; those outside stay as they are.
@@ -90,7 +104,7 @@ def one_shot(
                            expected="a program whose weights are shared",
                            fix="pass mu.share_weights(program)")  # fmt: skip
     recipe = Recipe(epochs=epochs, loss=loss, metric=metric, optimizer=optimizer, schedule=schedule, clip=clip,
-                    norm=norm, num_eval_batches=num_eval_batches, num_calibration=num_calibration, is_mixed=is_mixed,
+                    norm=norm, num_eval_batches=num_eval_batches, num_calibration=num_calibration, precision=precision,
                     collapse=collapse, seed=seed)  # fmt: skip
     begin = _starter(shared, algorithm, cost, train_with, num_candidates)
     measured_on = valid if evaluation is None else evaluation
@@ -98,15 +112,21 @@ def one_shot(
     run = {"algorithm": name, "space": shared.space.fingerprint, "epochs": epochs, "seed": seed,
            "train_with": train_with}  # fmt: skip
     device = next(shared.module.parameters()).device
-    with forked(device, Rng(seed, "one shot", "torch").getrandbits(62)):
+    rank = Team(device).rank
+    with forked(device, Rng(seed, "one shot", "torch", *([f"rank {rank}"] if rank else [])).getrandbits(62)):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         search = begin(seed)
-        session = Session(shared, search, recipe, train, valid, Inventory(shared))
+        inventory = Inventory(shared)
+        session = Session(shared, search, recipe, train, valid, inventory)
         try:
+            _need_fit(shared, algorithm, begin(seed), session, train, norm)
             expected = _expected_bytes(shared, begin(seed), session.measures, train)
-            logbook = Logbook(epochs * session.num_steps, epochs, collapse=collapse, progress=progress,
-                              tensorboard=tensorboard)  # fmt: skip
+            is_leader = session.team.is_leader
+            is_watched = is_leader and len(inventory.free) >= _FEWEST_CHOICES
+            logbook = Logbook(epochs * session.num_steps, epochs, collapse=collapse if is_watched else math.inf,
+                              progress=progress if is_leader else False,
+                              tensorboard=tensorboard if is_leader else None)  # fmt: skip
             saved = None if checkpoint is None else Checkpoint(checkpoint, run, (train, valid))
             _train(shared, session, search, recipe, logbook, saved)
         finally:
@@ -166,12 +186,25 @@ def _finish(shared: Shared, session: Session, search: SharedSearch, recipe: Reci
         if not batches:  # Loaded only for algorithms that measure candidates; the same for all.
             given = zip(range(recipe.num_eval_batches), measured_on, strict=False)
             batches.extend(moved(batch, measures.device) for _, batch in given)
-        return measures.worth(dna, batches, train, recipe.num_calibration)
+        return session.team.mean(measures.worth(dna, batches, train, recipe.num_calibration))
 
     dna = search.derive(worth)
     measures.calibrate(dna, train, recipe.num_calibration)
+    session.team.copy_first(shared.module.buffers())
     peak = torch.cuda.max_memory_allocated(measures.device) if measures.device.type == "cuda" else None
     return OneShotResult(dna, search.probabilities(), tuple(session.history), Memory(expected, peak), shared, search)
+
+
+def _need_fit(shared: Shared, algorithm: Algorithm, twin: SharedSearch, session: Session, train: Iterable[Any],
+              norm: str | None) -> None:  # fmt: skip
+    """Refuses what the algorithm cannot learn, before anything is trained.
+
+    Raises:
+        LoweringError: there is such a decision, or candidates take the signal away.
+    """
+    batch = moved(peek(train), session.measures.device)
+    run = lambda child: session.measures.loss_of(child, batch)  # noqa: E731
+    fit_report(shared, type(algorithm).__name__, twin, run, norm=norm).require()
 
 
 def _expected_bytes(shared: Shared, twin: SharedSearch, measures: Measures, train: Iterable[Any]) -> int:
@@ -183,7 +216,7 @@ def _expected_bytes(shared: Shared, twin: SharedSearch, measures: Measures, trai
         measures: Runs children.
         train: Batches; the first is used.
     """
-    batch = moved(next(endless(train)), measures.device)
+    batch = moved(peek(train), measures.device)
     needs = twin.needs
     twin.progress(0.0)
     draws = [] if needs.is_one_pass else [twin.weights()]

@@ -46,6 +46,9 @@ class Logbook:
         if self._writer is not None:
             for name, value in scalars(record).items():
                 self._writer.add_scalar(name, value, record.number)
+            if record.likeliest and hasattr(self._writer, "add_text"):
+                rows = [f"{path}: {label}" for path, label in record.likeliest.items()]
+                self._writer.add_text("likeliest", "  \n".join(rows), record.number)
         is_late = 2 * record.number >= self._epochs
         share = record.free_share
         if is_late and share is not None and share >= self._collapse and not self._is_warned:

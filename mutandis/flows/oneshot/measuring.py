@@ -22,6 +22,7 @@ Loss = Callable[[Any, Any], Tensor]
 Metric = Callable[[Any, Any], float]
 """What a live program is worth on a batch; larger is better."""
 NORMS = ("any", "batch_no_affine", "batch_affine", "recalibrate")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 class Measures:
@@ -33,26 +34,37 @@ class Measures:
         metric: The reward; None is accuracy where the loss is the default, and minus the loss elsewhere.
         norm: How norms of evaluated children work: `recalibrate` measures running statistics anew for each DNA,
             all others use the statistics of the batch.
-        is_mixed: Whether passes on an accelerator run in bfloat16 where that is safe.
+        precision: In which type passes run where that is safe: `float32`, `bfloat16`, `float16`, or `auto`, which is
+            bfloat16 on CUDA and float32 elsewhere.
     """
 
-    def __init__(self, shared: Shared, loss: Loss | None, metric: Metric | None, norm: str, is_mixed: bool) -> None:
+    def __init__(self, shared: Shared, loss: Loss | None, metric: Metric | None, norm: str,
+                 precision: str) -> None:  # fmt: skip
         self._shared = shared
         self._given = loss
         self._loss = self._cross_entropy if loss is None else loss
         self._metric = metric or (self._accuracy if loss is None else self._minus_loss)
         self._norm = norm
-        self._is_mixed = is_mixed
+        self._precision = precision
 
     @property
     def device(self) -> torch.device:
         """Where the shared weights are."""
         return next(self._shared.module.parameters()).device
 
+    @property
+    def precision(self) -> torch.dtype:
+        """In which type passes run where that is safe."""
+        auto = "bfloat16" if self.device.type == "cuda" else "float32"
+        found: torch.dtype = getattr(torch, auto if self._precision == "auto" else self._precision)
+        return found
+
     @contextmanager
-    def _precision(self) -> Iterator[None]:
-        is_on = self._is_mixed and self.device.type == "cuda"
-        with torch.autocast("cuda", torch.bfloat16, enabled=is_on):
+    def _cast(self) -> Iterator[None]:
+        if self.precision == torch.float32:
+            yield
+            return
+        with torch.autocast(self.device.type, self.precision):
             yield
 
     def loss_of(self, child: Any, batch: Any) -> Tensor:
@@ -61,7 +73,7 @@ class Measures:
         Raises:
             SettingError: it is no scalar tensor.
         """
-        with self._precision():
+        with self._cast():
             loss = self._loss(child, batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else loss
@@ -101,7 +113,7 @@ class Measures:
             self._shared.calibrate(dna, batches, most=count, run=run)
 
     def _worth(self, child: Any, batch: Any, *, uses_batch: bool) -> float:
-        with evaluating(child, uses_batch), torch.no_grad(), self._precision():
+        with evaluating(child, uses_batch), torch.no_grad(), self._cast():
             return float(self._metric(child, batch))
 
     def _cross_entropy(self, child: Any, batch: Any) -> Tensor:
@@ -129,4 +141,4 @@ def evaluating(child: Any, uses_batch: bool) -> Iterator[None]:
             layer.training = mode
 
 
-__all__ = ["NORMS", "Loss", "Measures", "Metric", "evaluating"]
+__all__ = ["NORMS", "PRECISIONS", "Loss", "Measures", "Metric", "evaluating"]

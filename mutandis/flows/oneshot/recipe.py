@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mutandis.algorithms.base import need_int
-from mutandis.algorithms.policies.reinforce import need_number
+from mutandis.algorithms.base import need_int, need_number
 from mutandis.errors import SettingError
-from mutandis.flows.oneshot.measuring import NORMS, Loss, Metric
+from mutandis.flows.oneshot.measuring import NORMS, PRECISIONS, Loss, Metric
 
 _LAST = 0.04  # 0.001 / 0.025.
 
@@ -48,7 +47,7 @@ class Recipe:
     norm: str | None = None
     num_eval_batches: int = 1
     num_calibration: int = 20
-    is_mixed: bool = True
+    precision: str = "auto"
     collapse: float = 0.8
     seed: int = 0
 
@@ -62,6 +61,11 @@ class Recipe:
             raise SettingError("cannot use a setting", at="one_shot.norm", got=self.norm,
                                expected=f"None or one of {', '.join(NORMS)}",
                                fix="leave it out: the algorithm says what it needs")  # fmt: skip
+
+        if self.precision not in PRECISIONS:
+            raise SettingError("cannot use a setting", at="one_shot.precision", got=self.precision,
+                               expected=f"one of {', '.join(PRECISIONS)}",
+                               fix="leave it out: bfloat16 on a GPU, float32 elsewhere")  # fmt: skip
 
     def make(self, weights: list[Tensor]) -> torch.optim.Optimizer:
         """Returns an optimizer over weights."""

@@ -13,7 +13,6 @@ from mutandis.algorithms.oneshot.selections import Gate, Index, Selection, Selec
 from mutandis.errors import LoweringError
 from mutandis.flows import supernet
 from mutandis.flows.costs.measures import modules_of
-from mutandis.flows.supernet.lowering.roots import LiveCall
 from mutandis.hyper import Point
 
 
@@ -24,7 +23,7 @@ def running(shared: supernet.Shared, selections: Selections) -> Iterator[Any]:
         with running(shared, search.policy()) as child:
             loss = cross_entropy(child(x), y)
 
-    Candidates that are not selected do not run. Probed ones do, with a weight of 0.
+    Candidates that are not selected do not run. Probed ones do, without gradients of their own.
 
     Args:
         shared: The shared program.
@@ -38,34 +37,21 @@ def running(shared: supernet.Shared, selections: Selections) -> Iterator[Any]:
     """
     values: list[Any] = [None] * len(shared.points)
     lent: dict[str, Any] = {}
-    offsets: dict[int, Tensor] = {}
     for index, selection in selections.items():
         point = shared.points[index]
         values[index] = _raw(point, selection)
         made = _lent(point, selection)
         if made is not None:
             lent[point.path] = made
-            if isinstance(selection, Subset) and selection.offset is not None:
-                offsets[id(made)] = selection.offset
     dna = shared.space.repair(values, lambda point: point.first())
     if not lent:
         yield shared.materialize(dna)
         return
+    for index, value in enumerate(values):  # What stands in arms that only run beside that of the DNA.
+        if value is not None and dna.values[index] is None:
+            lent.setdefault(shared.points[index].path, value)
     with shared.select(dna, lent) as child:
-        for module in layers_of(child) if offsets else ():
-            if isinstance(module, supernet.Choice) and id(module.selection) in offsets:
-                module.register_forward_hook(_Add(offsets[id(module.selection)]))
         yield child
-
-
-class _Add:
-    """Adds a number that is 0 to an output, for its gradient."""
-
-    def __init__(self, offset: Tensor) -> None:
-        self._offset = offset
-
-    def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return output + self._offset
 
 
 def _raw(point: Point, selection: Selection) -> Any:
@@ -88,12 +74,11 @@ def _lent(point: Point, selection: Selection) -> Any:
     if isinstance(selection, (Index, Value)) or point.kind == "many":
         return None
     if isinstance(selection, Gate):
-        if not selection.probe:
-            return supernet.Gate(selection.index, selection.gate[selection.index])
-        return supernet.Subset(selection.runs, selection.gate[list(selection.runs)])
+        gates = selection.gate.unbind()
+        return supernet.Gate(selection.index, gates[selection.index], {j: gates[j] for j in selection.probe})
     if isinstance(selection, Subset):
-        return supernet.Subset(selection.indices, selection.weights)
-    return supernet.Mixture(selection.weights)
+        return supernet.Subset(selection.indices, selection.weights, selection.offset, selection.mode)
+    return supernet.Mixture(selection.weights, selection.mode)
 
 
 def _without_gradient(point: Point) -> LoweringError:
@@ -108,7 +93,7 @@ def _without_gradient(point: Point) -> LoweringError:
 
 def roots_of(child: Any) -> list[nn.Module]:
     """Returns the outermost modules of a live program."""
-    return [child()] if isinstance(child, LiveCall) else modules_of(child)
+    return modules_of(child)
 
 
 def layers_of(child: Any) -> list[nn.Module]:

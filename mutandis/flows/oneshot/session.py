@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from mutandis.algorithms.oneshot.protocol import SharedSearch
+from mutandis.algorithms.oneshot.selections import Selections
 from mutandis.errors import LoweringError, SettingError
-from mutandis.flows.oneshot.inventory import Inventory
+from mutandis.flows.oneshot.inventory import Inventory, likeliest
 from mutandis.flows.oneshot.measuring import Measures
 from mutandis.flows.oneshot.recipe import Recipe
 from mutandis.flows.oneshot.result import Epoch
 from mutandis.flows.oneshot.running import moved, running, storage_of
+from mutandis.flows.oneshot.teams.relay import Relay
+from mutandis.flows.oneshot.teams.team import Team, begin_epoch
 from mutandis.flows.oneshot.virtual import VirtualStep
 from mutandis.flows.supernet import Shared
 
@@ -40,6 +43,8 @@ class Session:
         optimizer: Of the weights.
         history: The epochs that are done.
         num_steps: Weight steps in an epoch.
+        team: The processes that train together.
+        scaler: Scales losses up where passes run in float16; else None.
     """
 
     def __init__(self, shared: Shared, search: SharedSearch, recipe: Recipe, train: Iterable[Any],
@@ -47,7 +52,7 @@ class Session:
         self._shared, self._search, self._recipe = shared, search, recipe
         self._train, self._valid, self._inventory = train, valid, inventory
         norm = recipe.norm or search.needs.norm
-        self.measures = Measures(shared, recipe.loss, recipe.metric, norm, recipe.is_mixed)
+        self.measures = Measures(shared, recipe.loss, recipe.metric, norm, recipe.precision)
         fixed = inventory.norms if norm == "batch_no_affine" else set()
         self._known = {id(p) for p in shared.module.parameters()}
         self._num_builds = shared.num_builds
@@ -59,7 +64,30 @@ class Session:
         shared.module.zero_grad(set_to_none=True)  # What an earlier loop has left takes no part.
         self.history: list[Epoch] = []
         self.num_steps = length_of(train, "train")
-        length_of(valid, "valid")
+        num_valid = length_of(valid, "valid")
+        self.team = Team(self.measures.device)
+        self.scaler = self._new_scaler()
+        self._is_relayed = self.scaler is not None or not self.team.is_alone
+        self._join(num_valid)
+
+    def _new_scaler(self) -> torch.amp.GradScaler | None:
+        if self.measures.precision != torch.float16:
+            return None
+        if self._search.needs.is_virtual:
+            raise SettingError("cannot look a step ahead in half precision", at="one_shot.precision", got="float16",
+                               expected="a precision whose gradients need no scaling, for a second-order step",
+                               fix="use precision='bfloat16' or 'float32'")  # fmt: skip
+        return torch.amp.GradScaler(self.measures.device.type)
+
+    def _join(self, num_valid: int) -> None:
+        """Begins together with the other processes: on one run, from the weights of the first."""
+        module = self._shared.module
+        shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        self.team.need_same({
+            "seed": self._recipe.seed, "epochs": self._recipe.epochs, "space": self._shared.space.fingerprint,
+            "number of train batches": self.num_steps, "number of valid batches": num_valid, "weights": shapes,
+        })  # fmt: skip
+        self.team.copy_first([*module.parameters(), *module.buffers()])
 
     def close(self) -> None:
         """Takes the hooks off the optimizer."""
@@ -70,6 +98,8 @@ class Session:
         started = time.perf_counter()
         self._shared.module.train()
         done = len(self.history)
+        begin_epoch(self._train, done)
+        begin_epoch(self._valid, done)
         losses: list[float] = []
         outcomes: list[float] = []
         valid = endless(self._valid)
@@ -87,6 +117,7 @@ class Session:
         self._search.progress((done + 1) / self._recipe.epochs)
         if needs.every == 0 and not needs.is_one_pass:
             outcomes += self._policy_steps(valid, batch)
+        self.team.copy_first(self._shared.module.buffers())  # Running statistics are those of the first process.
         self.history.append(self._record(losses, outcomes, time.perf_counter() - started))
         return self.history[-1]
 
@@ -96,28 +127,52 @@ class Session:
                 group["lr"] = rate * self._recipe.schedule(fraction)
 
     def _weight_step(self, batch: Any) -> float:
-        with running(self._shared, self._search.weights()) as child:
-            self._refuse_late_weights()
-            loss = self.measures.loss_of(child, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-        return self._step(loss)
+        losses = []
+        for _ in range(self._search.needs.paths):  # Their gradients add up.
+            with running(self._shared, self._search.weights()) as child:
+                self._refuse_late_weights()
+                loss = self.measures.loss_of(child, batch)
+                self._backward(loss)
+            losses.append(loss.detach())
+        return self._step(torch.stack(losses).mean())
+
+    def _backward(self, loss: Tensor) -> None:
+        scaled = loss if self.scaler is None else self.scaler.scale(loss)
+        scaled.backward()  # type: ignore[no-untyped-call]
+
+    @property
+    def _scale(self) -> float:
+        return 1.0 if self.scaler is None else float(self.scaler.get_scale())
 
     def _one_pass(self, batch: Any) -> float:
         chosen = self._search.policy()
-        with running(self._shared, chosen) as child:
+        relay = Relay(chosen) if self._is_relayed else None
+        with running(self._shared, chosen if relay is None else relay.copies) as child:
             self._refuse_late_weights()
             loss = self.measures.loss_of(child, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            self._backward(loss)
         if self._search.needs.outcome == "loss":
-            self._search.feedback(chosen, loss=loss.detach())
+            told = loss.detach()
+            if relay is not None:
+                gradients = [leaf.grad for leaf in relay.leaves]
+                told = relay.loss(self.team.mean(float(told)), gradients, self.team, self._scale)
+            self._search.feedback(chosen, loss=told)
         return self._step(loss)
 
     def _step(self, loss: Tensor) -> float:
-        value = float(loss.detach())
+        value = self.team.mean(float(loss.detach()))
         if math.isfinite(value):
+            self.team.average_gradients(self._trained)
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)
             if self._recipe.clip is not None:
                 torch.nn.utils.clip_grad_norm_(self._trained, self._recipe.clip)
-            self.optimizer.step()
+            if self.scaler is None:
+                self.optimizer.step()
+            else:
+                self.scaler.step(self.optimizer)  # Leaves the step out where a gradient is not finite.
+                self.scaler.update()
+        self._guard.forget()
         self._shared.module.zero_grad(set_to_none=True)
         return value
 
@@ -132,18 +187,30 @@ class Session:
     def _policy_step(self, batch: Any, train_batch: Any) -> float:
         chosen, needs = self._search.policy(), self._search.needs
         if needs.outcome == "reward":
-            reward = self.measures.reward(chosen, batch)
+            reward = self.team.mean(self.measures.reward(chosen, batch))
             self._search.feedback(chosen, reward=reward)
             return reward
         if needs.is_virtual:
             virtual = VirtualStep(self._shared, self.measures.loss_of, {"train": train_batch, "valid": batch},
-                                  self._trained, self.optimizer, self._recipe.make)  # fmt: skip
+                                  self._trained, self.optimizer, self._recipe.make, self.team)  # fmt: skip
             self._search.feedback(chosen, virtual=virtual)
             return math.nan
+        if self._is_relayed:
+            return self._relayed_step(chosen, batch)
         with running(self._shared, chosen) as child:
             loss = self.measures.loss_of(child, batch)
             self._search.feedback(chosen, loss=loss)
         return float(loss.detach())
+
+    def _relayed_step(self, chosen: Selections, batch: Any) -> float:
+        """Takes a policy step whose gradients are those of all processes, or were scaled."""
+        relay, scale = Relay(chosen), self._scale
+        with running(self._shared, relay.copies) as child:
+            loss = self.measures.loss_of(child, batch)
+            gradients = relay.gradients(loss * scale)
+        value = self.team.mean(float(loss.detach()))
+        self._search.feedback(chosen, loss=relay.loss(value, gradients, self.team, scale))
+        return value
 
     def _refuse_late_weights(self) -> None:
         """Refuses weights that no child had before training: no optimizer knows them."""
@@ -169,15 +236,10 @@ class Session:
             learning_rate=float(self.optimizer.param_groups[0]["lr"]),
             num_skipped=len(losses) - len(finite),
             entropy=self._search.entropy(),
-            likeliest={path: self._label(path, row) for path, row in chances.items()},
+            likeliest=likeliest(self._shared, chances),
             free_share=self._inventory.free_share(chances),
             seconds=seconds,
         )
-
-    def _label(self, path: str, chances: list[float]) -> Any:
-        best = max(range(len(chances)), key=chances.__getitem__)
-        labels = self._shared.space.point(path).candidates
-        return labels[best] if best < len(labels) else best
 
 
 def length_of(batches: Iterable[Any], name: str) -> int:
@@ -186,7 +248,7 @@ def length_of(batches: Iterable[Any], name: str) -> int:
     Raises:
         SettingError: there are none, or they can be gone through only once.
     """
-    if iter(batches) is batches:
+    if isinstance(batches, Iterator):  # To begin one of a loader would already draw from its generator.
         raise SettingError("cannot train on batches", at=f"one_shot.{name}", got=batches,
                            expected="something that can be gone through every epoch, such as a DataLoader or a list",
                            fix="pass the loader, not iter(loader)")  # fmt: skip
@@ -204,4 +266,18 @@ def endless(batches: Iterable[Any]) -> Iterator[Any]:
         yield from batches
 
 
-__all__ = ["Session", "Tell", "endless", "length_of"]
+def peek(batches: Iterable[Any]) -> Any:
+    """Returns the first batch; what shuffles the batches goes on as if nobody had looked."""
+    owners = (batches, getattr(batches, "sampler", None))
+    found = {
+        id(g): g for g in (getattr(owner, "generator", None) for owner in owners) if isinstance(g, torch.Generator)
+    }
+    before = [(generator, generator.get_state()) for generator in found.values()]
+    with torch.random.fork_rng(devices=[]):
+        batch = next(iter(batches))
+    for generator, state in before:
+        generator.set_state(state)
+    return batch
+
+
+__all__ = ["Session", "Tell", "endless", "length_of", "peek"]

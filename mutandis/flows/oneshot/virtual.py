@@ -13,6 +13,8 @@ from torch import Tensor
 from mutandis.algorithms.oneshot.selections import Selections
 from mutandis.errors import LoweringError
 from mutandis.flows.oneshot.running import forked, layers_of, running
+from mutandis.flows.oneshot.teams.relay import Relay
+from mutandis.flows.oneshot.teams.team import Team
 from mutandis.flows.supernet import Shared
 
 Make = Callable[[list[Tensor]], torch.optim.Optimizer]
@@ -28,15 +30,17 @@ class VirtualStep:
         weights: What the optimizer trains.
         optimizer: The optimizer.
         make: Makes another one like it.
+        team: The processes whose mean loss it is; by default this one alone.
 
     Attributes:
         learning_rate: The present step size of the first group of weights.
     """
 
     def __init__(self, shared: Shared, loss: Callable[[Any, Any], Tensor], batches: Mapping[str, Any],
-                 weights: list[Tensor], optimizer: torch.optim.Optimizer, make: Make) -> None:  # fmt: skip
+                 weights: list[Tensor], optimizer: torch.optim.Optimizer, make: Make,
+                 team: Team | None = None) -> None:  # fmt: skip
         self._shared, self._loss, self._batches, self._weights = shared, loss, batches, weights
-        self._optimizer, self._make = optimizer, make
+        self._optimizer, self._make, self._team = optimizer, make, team
         self._seed = int(torch.randint(2**62, ()))
         self.learning_rate = float(optimizer.param_groups[0]["lr"])
 
@@ -60,6 +64,13 @@ class VirtualStep:
         Raises:
             LoweringError: a layer uses a part of a shared weight.
         """
+        if self._team is None or self._team.is_alone:
+            return self._own_loss(selections, data, weights)
+        relay = Relay(selections, weights)
+        own = self._own_loss(relay.copies, data, relay.others)
+        return relay.loss(self._team.mean(float(own.detach())), relay.gradients(own), self._team)
+
+    def _own_loss(self, selections: Selections, data: str, weights: Sequence[Tensor]) -> Tensor:
         device = self._weights[0].device
         with running(self._shared, selections) as child, forked(device, self._seed), self._replaced(child, weights):
             return self._loss(child, self._batches[data])
@@ -67,21 +78,18 @@ class VirtualStep:
     @contextmanager
     def _replaced(self, child: Any, weights: Sequence[Tensor]) -> Iterator[None]:
         """Puts other tensors in the places of the weights, and copies in those of the buffers."""
-        others = {id(weight): other for weight, other in zip(self._weights, weights, strict=True)}
+        others = {_place(weight): other for weight, other in zip(self._weights, weights, strict=True)}
         before: list[tuple[Any, str, Tensor]] = []
         after: list[Tensor] = []
         for layer in layers_of(child):
             for name, weight in layer._parameters.items():
-                if (
-                    weight is not None
-                    and id(weight) not in others
-                    and weight.requires_grad
-                    and weight._base is not None
-                ):
+                if weight is None:
+                    continue
+                other = others.get(_place(weight))  # The weight itself, or what a guard lends for it.
+                if other is None and weight.requires_grad and not weight.is_leaf:
                     raise _partial(name, weight)
-                if weight is not None:
-                    before.append((layer._parameters, name, weight))
-                    after.append(others.get(id(weight), weight))
+                before.append((layer._parameters, name, weight))
+                after.append(weight if other is None else other)
             for name, buffer in dict.items(layer._buffers):
                 if buffer is not None:
                     before.append((layer._buffers, name, buffer))
@@ -93,6 +101,11 @@ class VirtualStep:
         finally:
             for table, name, tensor in before:
                 dict.__setitem__(table, name, tensor)
+
+
+def _place(weight: Tensor) -> tuple[Any, ...]:
+    """Returns what tells whether two tensors are the same part of the same memory."""
+    return weight.data_ptr(), tuple(weight.shape), weight.stride()
 
 
 def _partial(name: str, weight: Tensor) -> LoweringError:

@@ -6,15 +6,18 @@ simply not in the tree, and a layer of another width is another object, whose we
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from mutandis.errors import LoweringError
+from mutandis.flows.supernet.choices.contexts import Context
 from mutandis.flows.supernet.cuts import Cut, is_box, region
-from mutandis.flows.supernet.late import LateBuffers, LateRecord, copy_error
+from mutandis.flows.supernet.late import LateBuffers, LateRecord, LiveTable, copy_error
 from mutandis.flows.supernet.lowering.children import Child
 from mutandis.flows.supernet.lowering.dependencies import Dependencies
 from mutandis.flows.supernet.lowering.facts import RECORD, state_buffers
@@ -26,7 +29,15 @@ _MOST = 1024
 
 
 class MissingPart(Exception):  # No error: the part is built then.
-    """No child was built yet that has a part as it is needed."""
+    """No child was built yet that has a part as it is needed.
+
+    Args:
+        values: The raw values of a child that has it; None where the caller knows them.
+    """
+
+    def __init__(self, values: Sequence[Any] | None = None) -> None:
+        super().__init__()
+        self.values = None if values is None else tuple(values)
 
 
 class Instance:
@@ -53,6 +64,21 @@ class Instance:
         self.epoch = -1
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a module of the live program stands, and for which values.
+
+    Attributes:
+        path: Its path.
+        part: The part that it belongs to.
+        values: The values of the decisions of the part.
+    """
+
+    path: str
+    part: Part
+    values: tuple[Any, ...]
+
+
 class Assembly:
     """The live program of a space.
 
@@ -61,6 +87,7 @@ class Assembly:
         dependencies: Gives literals of decisions.
         store: The shared tensors.
         real: Returns a real child, for what is read late.
+        call: Runs a batch through the program of raw values around modules.
 
     Attributes:
         values: The raw values it stands at, or None.
@@ -69,18 +96,26 @@ class Assembly:
     """
 
     def __init__(
-        self, partition: Partition, dependencies: Dependencies, store: Store, real: Callable[[tuple[Any, ...]], Child]
+        self,
+        partition: Partition,
+        dependencies: Dependencies,
+        store: Store,
+        real: Callable[[tuple[Any, ...]], Child],
+        call: Callable[[tuple[Any, ...], list[nn.Module], Sequence[Any]], Any],
     ) -> None:
         self._partition = partition
         self._known = dependencies
         self._store = store
         self._real = real
+        self._call = call
         self._parts = {part.path: part for part in partition.every_part()}
         self._tables: dict[str, dict[tuple[Any, ...], Instance]] = {path: {} for path in self._parts}
         self._copies = [(self._home(path), path, name, i) for (path, name), i in partition.copies.items()]
         # What stands at the path of a shell, and for which values of all decisions below it was put together.
         self._mounted_at: dict[str, tuple[Instance, tuple[Any, ...]]] = {}
-        self._selections: dict[int, Selection] = {}
+        self._choices: dict[tuple[Any, ...], Choice] = {}
+        self._context = Context(dependencies.space, {}, {})
+        self._homes: weakref.WeakKeyDictionary[nn.Module, Home] = weakref.WeakKeyDictionary()
         self.values: tuple[Any, ...] | None = None
         self.roots: list[nn.Module] = []
         self.mode = True
@@ -94,7 +129,7 @@ class Assembly:
     def _find(self, part: Part, values: Sequence[Any]) -> Instance:
         found = self._tables[part.path].get(tuple([values[i] for i in part.decisions]))
         if found is None:
-            raise MissingPart
+            raise MissingPart(values)
         return found
 
     def lacks(self, child: Child) -> bool:
@@ -119,8 +154,33 @@ class Assembly:
                     table.pop(next(iter(table)))
                     self._mounted_at.clear()  # It may be what stands there now.
                 table[key] = made = Instance(part, child, loans)
+                self._homes.update((module, Home(where, part, key)) for where, module in made.tree.items())
                 self._lend(made)
+                self._mark(made)
                 self._defer(made)
+
+    def home_of(self, module: nn.Module) -> Home | None:
+        """Returns where a module stands; None for one that no child was built with, such as a `Choice`."""
+        return self._homes.get(module)
+
+    def twin(self, home: Home, changes: Mapping[int, Any]) -> Instance:
+        """Returns the part of a module as it is with other values of some decisions.
+
+        Raises:
+            MissingPart: no child was harvested that has it.
+        """
+        values = tuple([changes.get(i, v) for i, v in zip(home.part.decisions, home.values, strict=True)])
+        found = self._tables[home.part.path].get(values)
+        if found is None:
+            raise MissingPart
+        return found
+
+    def others(self, home: Home, changes: Mapping[int, Any]) -> Iterator[Instance]:
+        """Yields the part of a module in every child that has these values, whatever the others are."""
+        for values, instance in self._tables[home.part.path].items():
+            given = dict(zip(home.part.decisions, values, strict=True))
+            if all(given[index] == value for index, value in changes.items()):
+                yield instance
 
     def _lend(self, instance: Instance) -> None:
         gathered: dict[str, list[tuple[Loan, Cut]]] = {}
@@ -134,10 +194,16 @@ class Assembly:
             if any(loan.is_buffer for loan, _ in entries):
                 instance.tree[path].register_forward_hook(hook.write_back)
 
+    def _mark(self, instance: Instance) -> None:
+        """Lets modules that hold parts of tensors refuse to be copied by name."""
+        for path in {loan.path for loan, _ in instance.loans if self._store.is_elastic(loan.key)}:
+            module: Any = instance.tree[path]
+            module._parameters = LiveTable(module._parameters)
+
     def _renew(self, instance: Instance) -> None:
         instance.epoch = self._store.epoch
-        for loan, cut in instance.loans:
-            put(instance.tree[loan.path], loan, self._store.lend(loan.key, cut))
+        for (loan, _), tensor in zip(instance.loans, self._store.lend_all(instance.loans), strict=True):
+            put(instance.tree[loan.path], loan, tensor)
 
     def _defer(self, instance: Instance) -> None:
         for path, module in instance.tree.items():
@@ -165,6 +231,8 @@ class Assembly:
         if self.roots:
             self.mode = self.roots[0].training
         roots = [self._mount(part, values) for part in self._partition.parts]
+        if self._context:
+            self._context.check(values)
         for root in roots:
             _set_mode(root, self.mode)
         self.roots, self.values = roots, values
@@ -174,8 +242,12 @@ class Assembly:
             if module is not None and name in module.__dict__:
                 module.__dict__[name] = self._known.literal(index, values[index])
 
-    def select(self, selections: Mapping[int, Selection]) -> None:
+    def select(self, selections: Mapping[int, Selection], below: Mapping[int, Any]) -> None:
         """Lets selections decide what runs at choices, by index of the decision, from the next switch on.
+
+        Args:
+            selections: By index of the decision.
+            below: Raw values of decisions that stand in arms other than that of the DNA.
 
         Raises:
             LoweringError: such a choice decides more than which of its arms runs.
@@ -183,35 +255,33 @@ class Assembly:
         for index in selections:
             effects = self._partition.side_effects(index)
             if effects:
-                raise self._refusal(index, effects[0])
-        self._selections = dict(selections)
+                raise LoweringError(
+                    "cannot run several arms of a choice at once",
+                    at=f"{self._known.point(index).key or '(the root)'}, {effects[0] or '(the root)'}",
+                    expected="a choice that only decides which layer stands at a place",
+                    fix="select one arm at a time, or make what else it decides a decision of its own",
+                )
+        self._context = Context(self._known.space, selections, below)
         self._mounted_at.clear()
 
-    def _refusal(self, index: int, what: str) -> LoweringError:
-        return LoweringError(
-            "cannot run several arms of a choice at once",
-            at=f"{self._known.point(index).key or '(the root)'}, {what or '(the root)'}",
-            expected="a choice that only decides which layer stands at a place",
-            fix="select one arm at a time, or make what else it decides a decision of its own",
-        )
-
     def _choice(self, part: Part, values: Sequence[Any], index: int) -> nn.Module:
-        if not part.is_unit:
-            raise self._refusal(index, f"module {part.path}" if part.path else "")
-        arms, given = {}, list(values)
-        selection = self._selections.pop(index)  # The arms themselves are mounted as they are.
-        try:
-            for arm in selection.weights:
-                given[index] = arm
-                arms[arm] = self._mount(part, given)
-        finally:
-            self._selections[index] = selection
-        return Choice(arms, selection, part.path)
+        with self._context.arms(index, values) as inside:
+            arms = {arm: self._mount(part, given) for arm, given in inside.items()}
+        key = (part.path, *((arm, id(module)) for arm, module in arms.items()))
+        made = self._choices.get(key)
+        if made is None:
+            if len(self._choices) >= _MOST:
+                self._choices.clear()
+            made = self._choices[key] = Choice(arms, self._context.selection(index), part.path)
+        made.__dict__["selection"] = self._context.selection(index)
+        for module in arms.values():
+            _set_mode(module, made.training)
+        return made
 
     def _mount(self, part: Part, values: Sequence[Any]) -> nn.Module:
-        for index in part.decisions if self._selections else ():
-            if index in self._selections and index in part.arms:
-                return self._choice(part, values, index)
+        index = self._context.find(part, values) if self._context else None
+        if index is not None:
+            return self._choice(part, values, index)
         instance = self._find(part, values)
         if instance.epoch != self._store.epoch:
             self._renew(instance)
@@ -229,6 +299,11 @@ class Assembly:
                 _set_mode(made, instance.module.training)
             instance.layers and self._mounted_at.setdefault(part.path, state)
         return instance.module
+
+    def run(self, batch: Sequence[Any]) -> Any:
+        """Returns what the live program makes of a batch."""
+        assert self.values is not None  # Asked after a switch.
+        return self._call(self.values, self.roots, batch)
 
     def loans(self) -> Iterator[tuple[Loan, Cut]]:
         """Yields what the live program shares where it stands."""
@@ -311,4 +386,4 @@ def _set_mode(module: nn.Module, mode: bool) -> None:
         module.train(mode)
 
 
-__all__ = ["Assembly", "Instance", "MissingPart", "put"]
+__all__ = ["Assembly", "Home", "Instance", "MissingPart", "put"]

@@ -13,33 +13,40 @@ import torch
 from torch import nn
 
 from mutandis.flows.supernet.cuts import Cut, region
+from mutandis.flows.supernet.lowering.children import Child
 from mutandis.flows.supernet.store import Loan, Store
 
 _Norm = nn.modules.batchnorm._NormBase
+NORMS = (_Norm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+"""Layers with scales and shifts."""
 
 
 def calibrate(
-    module: nn.Module, loans: Sequence[tuple[Loan, Cut]], store: Store, batches: Iterable[Any], most: int | None,
-    run: Callable[[Any, Any], Any] | None,
+    roots: Sequence[nn.Module], program: Any, loans: Sequence[tuple[Loan, Cut]], store: Store, batches: Iterable[Any],
+    most: int | None, run: Callable[[Any, Any], Any] | None,
 ) -> int:  # fmt: skip
     """Replaces the running statistics of a child by the averages over some batches.
 
     Args:
-        module: The child's module, switched.
+        roots: The child's modules, switched.
+        program: The child.
         loans: What it shares.
         store: The shared tensors.
         batches: Inputs, or sequences that begin with the input.
         most: How many batches are used at most.
-        run: Runs the module on a batch; by default `module(x)`.
+        run: Runs the only module, or the program of several, on a batch; by default `module(x)`.
 
     Returns:
         How many batches were used.
     """
-    norms = [m for m in module.modules() if isinstance(m, _Norm) and m.running_mean is not None]
-    modes = [(m, m.training) for m in module.modules()]
+    everything = [m for root in roots for m in root.modules()]
+    norms = [m for m in everything if isinstance(m, _Norm) and m.running_mean is not None]
+    modes = [(m, m.training) for m in everything]
+    subject: Any = roots[0] if len(roots) == 1 else program
     momenta = [m.momentum for m in norms]
     _reset(loans, store)
-    module.eval()
+    for root in roots:
+        root.eval()
     for norm in norms:
         norm.train()
         norm.momentum = None  # A cumulative average: all batches count the same.
@@ -48,9 +55,9 @@ def calibrate(
         with torch.no_grad():
             for batch in islice(batches, most):
                 if run is not None:
-                    run(module, batch)
+                    run(subject, batch)
                 else:
-                    module(batch[0] if isinstance(batch, (list, tuple)) else batch)
+                    subject(batch[0] if isinstance(batch, (list, tuple)) else batch)
                 count += 1
     finally:
         for norm, momentum in zip(norms, momenta):
@@ -67,4 +74,18 @@ def _reset(loans: Sequence[tuple[Loan, Cut]], store: Store) -> None:
             shared[region(cut, shared.shape, shared.device)] = 1 if loan.name == "running_var" else 0
 
 
-__all__ = ["calibrate"]
+def fix_scales(child: Child, loans: Sequence[tuple[Loan, Cut]], store: Store) -> None:
+    """Leaves the scales and shifts of norms that belong to a choice at 1 and 0 from now on.
+
+    Args:
+        child: A child that has the norms.
+        loans: What it shares.
+        store: The shared tensors.
+    """
+    for loan, _ in loans:
+        if loan.key.variant and not loan.is_buffer and isinstance(child.tree[loan.path], NORMS):
+            tensor = store.tensor(loan.key).requires_grad_(False)
+            tensor.fill_(1.0 if loan.name == "weight" else 0.0)
+
+
+__all__ = ["NORMS", "calibrate", "fix_scales"]

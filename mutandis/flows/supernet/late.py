@@ -16,7 +16,17 @@ from mutandis.errors import LoweringError
 from mutandis.symbolic.record import Record
 
 
-class LateBuffers(dict[str, Any]):
+class LiveTable(dict[str, Any]):
+    """The tensors of a module that holds parts of shared weights, of which PyTorch could make no copy."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise copy_error()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        raise copy_error()
+
+
+class LateBuffers(LiveTable):
     """The buffers of a module, and beside them attributes that are read late.
 
     `nn.Module.__getattr__` looks here for what is no plain attribute. Nothing that lists buffers sees the others.
@@ -37,12 +47,6 @@ class LateBuffers(dict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         return self._read(name) if name in self._names else super().__getitem__(name)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        raise copy_error()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        raise copy_error()
 
 
 class LateRecord(Record):
@@ -88,4 +92,4 @@ def copy_error() -> LoweringError:
     )
 
 
-__all__ = ["LateBuffers", "LateRecord", "copy_error"]
+__all__ = ["LateBuffers", "LateRecord", "LiveTable", "copy_error"]

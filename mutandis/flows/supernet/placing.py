@@ -10,6 +10,7 @@ from mutandis.errors import LoweringError
 from mutandis.flows.supernet.cuts import Cut, is_whole
 from mutandis.flows.supernet.lowering.children import Builder, Child
 from mutandis.flows.supernet.lowering.dependencies import Dependencies
+from mutandis.flows.supernet.lowering.labels import Desk
 from mutandis.flows.supernet.lowering.positions import Finder, Full, Labels
 from mutandis.flows.supernet.store import Loan, Store
 from mutandis.flows.supernet.verify import as_double
@@ -28,6 +29,7 @@ class Placer:
         positions: `proven` to refuse what cannot be proven, `leading` to take the leading places then.
 
     Attributes:
+        batch: The batch, floats in float64; None where there is none.
         unproven: Modules of which it is not known which places a smaller child should use.
     """
 
@@ -35,9 +37,10 @@ class Placer:
         self, builder: Builder, known: Dependencies, store: Store, batch: tuple[Any, ...] | None, positions: str
     ) -> None:
         self._builder, self._known, self._store = builder, known, store
-        self._batch = None if batch is None else as_double(batch)
+        self.batch = None if batch is None else as_double(batch)
         self._positions = positions
         self._passes: dict[tuple[Any, ...], Labels] = {}
+        self._desk = Desk()
         self.unproven: set[str] = set()
 
     def loans(self, child: Child) -> list[tuple[Loan, Cut]]:
@@ -55,17 +58,17 @@ class Placer:
     def _place(self, child: Child, cut: list[str]) -> None:
         """Finds where the cut tensors of a child stand, by comparing it with larger children."""
         unknown, failure = cut, None
-        if self._batch is not None:
+        if self.batch is not None:
             full = Full()
             for loan in self._store.loans(child):
                 shape = tuple(self._store.tensor(loan.key).shape)
                 full.note(loan.path, child.tree[loan.path], loan.name, shape)
-            finder = Finder(lambda: self._builder.build(child.values), self._batch, full,
-                            lambda: self._references(child.values, cut))  # fmt: skip
+            finder = Finder(lambda: self._builder.build(child.values), self.batch, full,
+                            lambda: self._references(child.values, cut), self._desk)  # fmt: skip
             child.places, unknown, failure = finder.places(), finder.unknown, finder.failure
         self.unproven.update(unknown)
         if unknown and self._positions == "proven":
-            raise unknown_positions(unknown, self._batch is not None, failure)
+            raise unknown_positions(unknown, self.batch is not None, failure)
 
     def _references(self, values: tuple[Any, ...], paths: list[str]) -> Iterator[Labels]:
         """Yields passes through larger children: the largest, the largest alike, and those with most of a layer."""
@@ -75,8 +78,8 @@ class Placer:
             chosen += [other for _, other in sizes[:_LARGER]]
         for other in dict.fromkeys(chosen):
             if other not in self._passes:
-                assert self._batch is not None  # Asked only where there is one.
-                self._passes[other] = Labels(self._builder.build(other), self._batch)
+                assert self.batch is not None  # Asked only where there is one.
+                self._passes[other] = Labels(self._builder.build(other), self.batch, desk=self._desk)
             yield self._passes[other]
 
 

@@ -6,34 +6,45 @@ since the arm itself stands in the tree. For the others a `Choice` stands where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
 from mutandis.errors import DecisionError, LoweringError
+from mutandis.flows.supernet.choices.weighing import weighted_sum
 from mutandis.hyper import Point
 from mutandis.hyper.points import CHOICE
+
+MASK, INTERPOLATE = "mask", "interpolate"
+MODES = (MASK, INTERPOLATE)
+"""How the sizes of a number are mixed: channels are masked, or those of smaller sizes are spread out to all."""
 
 
 @dataclass(frozen=True, eq=False)
 class Gate:
     """One arm times a gate that is 1: its gradient says what the arm is worth (Hu et al. 2020, arXiv 2002.09128).
 
+    Probed arms run without gradients of their own, for those of their gates (Cai et al. 2019, arXiv 1812.00332).
+
     Attributes:
         index: The arm.
         gate: A tensor of no dimensions.
+        probes: Gates of other arms, which are 0, by arm.
     """
 
     index: int
     gate: torch.Tensor
+    probes: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
     @property
-    def weights(self) -> dict[int, torch.Tensor]:
+    def weights(self) -> Mapping[int, torch.Tensor]:
         """The weight of each arm that runs."""
-        return {self.index: self.gate}
+        return {self.index: self.gate, **self.probes}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,15 +54,19 @@ class Subset:
     Attributes:
         indices: The arms.
         values: `[len(indices)]`, their weights in this order.
+        offset: A number without dimensions that is added to the sum, for its gradient; None where there is none.
+        mode: One of `MODES`, for numbers.
     """
 
     indices: tuple[int, ...]
     values: torch.Tensor
+    offset: torch.Tensor | None = None
+    mode: str = MASK
 
-    @property
-    def weights(self) -> dict[int, torch.Tensor]:
+    @cached_property
+    def weights(self) -> Mapping[int, torch.Tensor]:
         """The weight of each arm that runs."""
-        return dict(zip(self.indices, self.values, strict=True))
+        return dict(zip(self.indices, _apart(self.values), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +75,22 @@ class Mixture:
 
     Attributes:
         values: `[number of arms]`, their weights.
+        mode: One of `MODES`, for numbers.
     """
 
     values: torch.Tensor
+    mode: str = MASK
 
-    @property
-    def weights(self) -> dict[int, torch.Tensor]:
+    @cached_property
+    def weights(self) -> Mapping[int, torch.Tensor]:
         """The weight of each arm that runs."""
-        return dict(enumerate(self.values))
+        return dict(enumerate(_apart(self.values)))
+
+
+def _apart(values: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Returns the numbers of a vector, with their gradients wherever this is asked first."""
+    with torch.inference_mode(False), torch.enable_grad():
+        return values.unbind()
 
 
 Selection = Gate | Subset | Mixture
@@ -90,32 +113,38 @@ class Choice(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Returns the weighted sum of the outputs of the arms that run."""
-        total: torch.Tensor | None = None
-        for index, weight in self.selection.weights.items():
-            output = self.arms[str(index)](*args, **kwargs)
+        weights = self.selection.weights
+        outputs: list[torch.Tensor] = []
+        for index in weights:
+            with torch.no_grad() if index in self._probes else nullcontext():
+                output = self.arms[str(index)](*args, **kwargs)
             if not isinstance(output, torch.Tensor):
                 raise self._refusal("one tensor from each arm", type(output).__name__)
-            if total is not None and total.shape != output.shape:
-                raise self._refusal(f"outputs of one shape, as of the others {tuple(total.shape)}", tuple(output.shape))
-            total = output * weight if total is None else total + output * weight
-        assert total is not None  # A selection has an arm.
-        return total
+            if outputs and outputs[0].shape != output.shape:
+                expected = f"outputs of one shape, as of the others {tuple(outputs[0].shape)}"
+                raise self._refusal(expected, tuple(output.shape))
+            outputs.append(output)
+        return weighted_sum(outputs, list(weights.values()), getattr(self.selection, "offset", None))
+
+    @property
+    def _probes(self) -> Mapping[int, torch.Tensor]:
+        return self.selection.probes if isinstance(self.selection, Gate) else {}
 
     def _refusal(self, expected: str, got: Any) -> LoweringError:
         return LoweringError("cannot add up the arms of a choice", at=self.at, got=got, expected=expected,
                              fix="select one arm at a time")  # fmt: skip
 
 
-def need_arms(point: Point, selection: Selection, is_number: bool) -> None:
+def need_arms(point: Point, selection: Selection) -> None:
     """Refuses a selection for a decision that has no arms, or not these."""
     arms = list(selection.weights)
-    if point.kind != CHOICE or is_number:
+    if point.kind != CHOICE:
         raise LoweringError(
             "cannot run several arms of this decision",
             at=point.path,
             got=point.describe(),
             expected="a choice among layers or things that make layers",
-            fix="decide it in the DNA; to mix sizes, put layers of several sizes among the candidates",
+            fix="decide it in the DNA",
         )
     if not arms or any(not 0 <= arm < point.num_candidates for arm in arms) or (
             isinstance(selection, Mixture) and len(arms) != point.num_candidates):  # fmt: skip
@@ -124,4 +153,12 @@ def need_arms(point: Point, selection: Selection, is_number: bool) -> None:
                             fix="give one weight per candidate, in their order")  # fmt: skip
 
 
-__all__ = ["Choice", "Gate", "Mixture", "Selection", "Subset", "need_arms"]
+def decided_twice(point: Point, value: Any) -> DecisionError:
+    """Returns the error for a raw value of a decision that the DNA has."""
+    return DecisionError("cannot decide twice", at=point.path, got=value,
+                         expected="a selection, or a decision that the DNA leaves out",
+                         fix="put the value into the DNA")  # fmt: skip
+
+
+__all__ = ["INTERPOLATE", "MASK", "MODES", "Choice", "Gate", "Mixture", "Selection", "Subset", "decided_twice",
+           "need_arms"]  # fmt: skip

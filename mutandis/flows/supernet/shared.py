@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
-from mutandis.errors import LoweringError, SpaceError
+from mutandis.errors import LoweringError
+from mutandis.flows.costs.measures import Forward, call
+from mutandis.flows.supernet.around.optimizers import Owned
 from mutandis.flows.supernet.assembly import Assembly, MissingPart
-from mutandis.flows.supernet.calibrate import calibrate
-from mutandis.flows.supernet.cuts import Cut, is_whole, take
+from mutandis.flows.supernet.calibrate import calibrate, fix_scales
 from mutandis.flows.supernet.guard import Guard
 from mutandis.flows.supernet.lowering.children import Builder, Child
 from mutandis.flows.supernet.lowering.dependencies import Dependencies
 from mutandis.flows.supernet.lowering.partition import Partition
+from mutandis.flows.supernet.lowering.roots import Run, several_modules
+from mutandis.flows.supernet.mixing.mixer import SizeMixer, need_sizes
+from mutandis.flows.supernet.outside import LiveTemplate, Owner, copy_into, priced, restored, saved
 from mutandis.flows.supernet.placing import Placer
 from mutandis.flows.supernet.report import LoweringReport, roles
-from mutandis.flows.supernet.selections import Selection, need_arms
-from mutandis.flows.supernet.store import Key, Loan, SharedModule, Store
-from mutandis.flows.supernet.verify import Check, Verification, as_double, compare_loans, compare_trees, doubled
+from mutandis.flows.supernet.selections import Selection, decided_twice, need_arms
+from mutandis.flows.supernet.store import SharedModule, Store
+from mutandis.flows.supernet.verify import Verification, verified
 from mutandis.hyper import DNA, Point, Rng, SearchSpace
 
 _REMEMBERED = 8
@@ -39,27 +43,41 @@ class Shared:
     """
 
     def __init__(
-        self, program_space: SearchSpace, batch: tuple[Any, ...] | None, positions: str, check: str, seed: int
-    ) -> None:
+        self, program_space: SearchSpace, batch: tuple[Any, ...] | None, positions: str, check: str, seed: int,
+        sizes: str = "proven", norms: str = "given", run: Run | None = None, kernels: str = "crop",
+    ) -> None:  # fmt: skip
         self._plain = program_space
+        self._settings = (batch, positions, check, seed, sizes, norms, run, kernels)
+        self._is_affine = norms == "given"
+        self._met: list[tuple[Any, ...]] = []
+        self._owner = Owner()
         self._checked: set[tuple[Any, ...]] | None = set() if check == "always" else None
         self._builder = Builder(program_space, seed)
+        self._builder.roots.run = run
+        if batch is not None and run is None and len(self._builder.roots.paths) > 1:
+            raise several_modules(self._builder.roots.paths)
         self._known = Dependencies(self._builder)
         self._known.explore(seed)
         self._late: OrderedDict[tuple[Any, ...], Child] = OrderedDict()
-        self._assemble(batch, positions)
-        self.space = SearchSpace(program_space.points, _LiveTemplate(self), program_space._constraints)
+        self._assemble(batch, positions, sizes, kernels)
+        self.space = SearchSpace(
+            program_space.points, LiveTemplate(program_space, self._switch), program_space._constraints
+        )
         self.space._bare = program_space.bare()
 
-    def _assemble(self, batch: tuple[Any, ...] | None, positions: str) -> None:
+    def _assemble(self, batch: tuple[Any, ...] | None, positions: str, sizes: str, kernels: str) -> None:
         """Cuts the tree into parts, makes the shared tensors, and takes parts from the children that were built."""
         self._partition = Partition(self._plain, self._known, self._builder.roots.names())
-        self._store = Store(self._partition)
+        self._store = Store(self._partition, kernels)
         children = list(self._known.children.values())
         self._store.fill(children, lambda values: self._builder.build(values, init=True))
-        self._live = Assembly(self._partition, self._known, self._store, self._real)
+        self._live = Assembly(self._partition, self._known, self._store, self._real, self._call)
         self._store.module._after_move.append(self._live.move)
+        self._owned = Owned(self._builder.roots, self._store, lambda: self._live, self._mount,
+                            lambda values: list(self._builder.build(values).roots.values()), self.guard)  # fmt: skip
         self._placer = Placer(self._builder, self._known, self._store, batch, positions)
+        self._sizes = SizeMixer(self._plain.bare(), self._known, self._store, lambda: self._live, self._switch,
+                                self._meet, self._placer.batch, is_strict=sizes == "proven")  # fmt: skip
         for child in children:
             self._take(child)
         self._known.release()
@@ -67,10 +85,16 @@ class Shared:
     def _take(self, child: Child) -> None:
         """Takes the parts of a child that are new, once it is known where its tensors stand."""
         if self._live.lacks(child):
-            self._live.harvest(child, self._placer.loans(child))
+            loans = self._placer.loans(child)
+            if not self._is_affine:
+                fix_scales(child, loans, self._store)
+            self._live.harvest(child, loans)
 
     def _mu_space_(self) -> SearchSpace:
         return self.space
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return restored, (Shared, saved(self))
 
     def __repr__(self) -> str:
         count = sum(p.numel() for p in self.module.parameters())
@@ -80,6 +104,11 @@ class Shared:
     def module(self) -> SharedModule:
         """All shared weights as one `nn.Module`: parameters, state, device; called, it runs the live module."""
         return self._store.module
+
+    @property
+    def batch(self) -> tuple[Any, ...] | None:
+        """The example that `share_weights` was given, as arguments of the module."""
+        return self._settings[0]
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -117,49 +146,81 @@ class Shared:
         return self._switch(dna.values)
 
     @contextmanager
-    def select(self, dna: DNA, selections: Mapping[str, Selection]) -> Iterator[Any]:
-        """Runs several arms of some choices at once, or one with a gate.
+    def select(self, dna: DNA, selections: Mapping[str, Any]) -> Iterator[Any]:
+        """Runs several arms of some choices at once, or one with a gate; or several sizes of some numbers.
 
             with shared.select(dna, {"block": Mixture(alphas.softmax(0))}) as live:
                 loss(live(x), y).backward()
 
         Arms that are not selected do not run, and get no gradient. Gates and weights get theirs.
 
+        Of a number, the largest size that is selected stands there, and the layers that read what it decides mask the
+        channels, or the rings of a kernel, that some sizes do not have; with `mode="interpolate"` they read channels of
+        smaller sizes spread out to all. Of a depth of an `nn.Sequential`, the outputs behind each are added. All weight
+        on one size is the child of that size, which is proven on the batch of `share_weights` at the first selection;
+        a size that takes no part but is smaller than one that does gets gradients of 0, not None.
+
         Args:
             dna: What all other decisions are.
-            selections: By name or path of the decision.
+            selections: By name or path of the decision. An arm may hold decisions of its own, with selections or
+                without; one that the DNA leaves out, since it stands in another arm, takes a raw value here (the index
+                of a candidate, a number), and its first one by default.
 
         Yields:
             The live program. Where a choice has a selection, a `Choice` stands in the place of the arm.
 
         Raises:
             DecisionError: there is no such decision, or the DNA is of another space.
-            LoweringError: a decision is for a number, or decides more than which layer stands at a place.
+            LoweringError: a choice decides more than which layer stands at a place, or sizes cannot be mixed.
         """
         self.space.own(dna)
-        chosen = {self.space.point(key).index: selection for key, selection in selections.items()}
-        for index, selection in chosen.items():
-            need_arms(self.points[index], selection, self._known.is_number(self.points[index]))
-        self._live.select(chosen)
+        chosen: dict[int, Selection] = {}
+        numbers: dict[int, Selection] = {}
+        below: dict[int, Any] = {}
+        for key, selection in selections.items():
+            point = self.space.point(key)
+            if isinstance(selection, Selection) and self._known.is_number(point):
+                need_sizes(point, selection)
+                numbers[point.index] = selection
+            elif isinstance(selection, Selection):
+                need_arms(point, selection)
+                chosen[point.index] = selection
+            elif dna.values[point.index] is None:
+                below[point.index] = point.check(selection)
+            else:
+                raise decided_twice(point, selection)
         try:
-            yield self._selected(dna.values, chosen)
+            values = self._sizes.enlarge(dna.values, numbers, below) if numbers else dna.values
+            self._live.select(chosen, below)
+            program = self._selected(values, chosen, below)
+            with self._sizes.running(self._live.roots, numbers) if numbers else nullcontext():
+                yield program
         finally:
-            self._live.select({})
+            self._live.select({}, {})
             self._switch(dna.values)
 
-    def _selected(self, values: tuple[Any, ...], chosen: Mapping[int, Selection]) -> Any:
-        try:
-            return self._switch(values, meet=False)
-        except MissingPart:
-            self._live.select({})
-            for index, selection in chosen.items():
-                for arm in selection.weights:
-                    given = [arm if i == index else value for i, value in enumerate(values)]
-                    self._switch(self.space.repair(given, lambda point: point.first()).values)
-            self._live.select(chosen)
-            return self._switch(values, meet=False)
+    def _selected(self, values: tuple[Any, ...], chosen: Mapping[int, Selection], below: Mapping[int, Any]) -> Any:
+        while True:
+            try:
+                return self._switch(values, meet=False)
+            except MissingPart as error:
+                missing = error.values
+            assert missing is not None  # A switch names a child that has the part.
+            self._live.select({}, {})
+            self._meet(missing)
+            self._live.select(chosen, below)
+
+    def release(self) -> None:
+        """Lets another thread switch the live program from now on; without it only one thread may."""
+        self._owner.release()
 
     def _switch(self, values: tuple[Any, ...], *, meet: bool = True) -> Any:
+        self._owner.claim()
+        self._mount(values, meet=meet)
+        return self._owned.wrap(values)
+
+    def _mount(self, values: tuple[Any, ...], *, meet: bool = True) -> None:
+        """Puts the live modules together, without the program around them."""
         if self._checked is not None and values not in self._checked:
             self._checked.add(values)
             self._meet(values)
@@ -171,14 +232,20 @@ class Shared:
             self._meet(values)
             self._live.switch(values)
         self._store.module._live[:] = self._live.roots
-        return self._builder.roots.wrap(values, self._live.roots)
+
+    def _call(self, values: tuple[Any, ...], modules: list[torch.nn.Module], batch: Sequence[Any]) -> Any:
+        """Returns what the live program of raw values makes of a batch."""
+        roots = self._builder.roots
+        return roots.call(values, modules, batch) if roots.run is None else roots.run(self._owned.wrap(values), *batch)
 
     def _meet(self, values: tuple[Any, ...]) -> None:
         """Builds a child for the parts of it that are new."""
         child = self._known.child(values)
-        if not self._known.learn(child):
+        is_expected = self._known.learn(child)
+        if not is_expected:
             self._cut_anew(values)
-        self._store.fill([child], lambda v: self._builder.build(v, init=True))
+        if self._store.fill([child], lambda v: self._builder.build(v, init=True)) or not is_expected:
+            self._met.append(values)
         self._take(child)
         self._known.release()
 
@@ -197,7 +264,7 @@ class Shared:
         mode = self._live.roots[0].training if self._live.roots else self._live.mode
         self._partition = partition
         self._store.cut_anew(partition)
-        self._live = Assembly(partition, self._known, self._store, self._real)
+        self._live = Assembly(partition, self._known, self._store, self._real, self._call)
         self._live.mode = mode
         self._store.module._after_move[:] = [self._live.move]
 
@@ -258,13 +325,33 @@ class Shared:
             dna: The child.
             batches: Inputs, or sequences that begin with the input.
             most: How many batches are used at most.
-            run: Called with the module and a batch instead of `module(x)`.
+            run: Called with the module, or the program if that has several, and a batch, instead of `module(x)`.
 
         Returns:
             How many batches were used.
         """
-        self.materialize(dna)
-        return calibrate(self._live.roots[0], list(self._live.loans()), self._store, batches, most, run)
+        program = self.materialize(dna)
+        if run is None and len(self._live.roots) > 1:
+            raise several_modules(self._builder.roots.paths)
+        return calibrate(self._live.roots, program, list(self._live.loans()), self._store, batches, most, run)
+
+    def cost(self, dna: DNA, measure: str | Callable[[Any], float] = "flops", batch: Any = None, *,
+             forward: Forward = call) -> float:  # fmt: skip
+        """Returns what a child costs, measured on the live program, which stands where it stood when it returns.
+
+        Costs of many children without a pass for each are those of `mu.flows.fit_cost(shared, "flops", batch)`.
+
+        Args:
+            dna: The child.
+            measure: A name that `mu.flows.measure` knows; a function of the child; or a `CostModel` or `TableCost`.
+            batch: What the child is called with; by default that of `share_weights`.
+            forward: Runs a child on the batch, where it is not called.
+
+        Raises:
+            DecisionError: the DNA is of another space.
+            SettingError: there is no such measure, or it needs a batch.
+        """
+        return priced(self, self.space.own(dna), measure, self.batch if batch is None else batch, forward)
 
     def report(self) -> LoweringReport:
         """Returns what becomes of each decision."""
@@ -290,28 +377,12 @@ class Shared:
         mode = self._live.roots[0].training if self._live.roots else True
         self._switch(values)
         try:
-            return self._verified(values, batch)
+            return verified(self._builder, self._live, self._store, values, batch, late=self._partition.late,
+                            unproven=self._placer.unproven)  # fmt: skip
         finally:
             self._switch(values if before is None else before)
-            self._live.roots[0].train(mode)
-
-    def _verified(self, values: tuple[Any, ...], batch: Any) -> Verification:
-        real = self._builder.build(values, init=True)
-        live = dict(zip(self._builder.roots.names(), self._live.roots, strict=True))
-        count = compare_trees(live, real, self._partition.late)
-        loans = list(self._live.loans())
-        compare_loans([loan for loan, _ in loans], list(self._store.loans(real)))
-        unknown = any(loan.path in self._placer.unproven for loan, cut in loans if not is_whole(cut))
-        positions = "unknown" if unknown else "proven"
-        if batch is None:
-            return Verification(count, 0, None, positions)
-        arguments = as_double(batch if isinstance(batch, tuple) else (batch,))
-        with doubled(self._store, self._live):
-            check = Check(self._live, self._store, arguments)
-            for child in (real, self._builder.build(values)):
-                copy_into(child, loans, self._store, check.start)
-                check.compare(child)
-        return Verification(count, len(self._store.every_key()), check.error, positions)
+            for root in self._live.roots:
+                root.train(mode)
 
     def verify_some(self, batch: Any, seed: int) -> list[Verification]:
         """Verifies the smallest and the largest child and two random ones."""
@@ -321,51 +392,4 @@ class Shared:
         return [self.verify(dna, batch) for dna in dnas if self.space.allows(dna)]
 
 
-class _LiveTemplate:
-    """Lets a space build children by switching the live program."""
-
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
-        self.program = shared._plain.program
-        self.points = shared._plain.points
-
-    def build(self, values: Sequence[Any]) -> Any:
-        return self._shared._switch(tuple(values))
-
-    def encode(self, child: Any, is_active: Callable[[int, Sequence[Any]], bool]) -> list[Any]:
-        template: Any = self._shared._plain._template
-        return template.encode(child, is_active)  # type: ignore[no-any-return]
-
-    def split(self, inner: frozenset[int]) -> Any:
-        raise SpaceError(
-            "cannot leave decisions of a shared program undecided",
-            at="where",
-            expected="all decisions at once, since a switch needs every one",
-            fix="split the program first, and share the weights of the parts",
-        )
-
-
-def copy_into(child: Child, loans: Sequence[tuple[Loan, Cut]], store: Store,
-              tensors: Mapping[Key, torch.Tensor] | None = None) -> None:  # fmt: skip
-    """Copies into a real child what the live program shares.
-
-    Args:
-        child: The child.
-        loans: What it shares.
-        store: The shared tensors.
-        tensors: Shared tensors as they were, in place of those of the store.
-    """
-    with torch.no_grad():
-        for loan, cut in loans:
-            module = child.tree[loan.path]
-            own = (module._buffers if loan.is_buffer else module._parameters)[loan.name]
-            assert own is not None
-            shared = take(store.tensor(loan.key) if tensors is None else tensors[loan.key], cut)
-            own.data = shared.detach().clone(memory_format=torch.contiguous_format)
-        for module in child.tree.values():
-            for name, buffer in module._buffers.items():
-                if buffer is not None and buffer.is_floating_point():
-                    module._buffers[name] = buffer.to(store.like())
-
-
-__all__ = ["Shared", "copy_into"]
+__all__ = ["Shared"]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from mutandis.errors import LoweringError, SettingError, SpaceError
+from mutandis.flows.supernet.lowering.roots import Run
 from mutandis.flows.supernet.report import LoweringReport
 from mutandis.flows.supernet.shared import Shared
 from mutandis.hyper import TracedProgram, space
 
 
 def share_weights(
-    program: Any, batch: Any = None, *, positions: str = "proven", check: str = "sampled", seed: int = 0
-) -> Shared:
+    program: Any, batch: Any = None, *, positions: str = "proven", sizes: str = "proven", norms: str = "given",
+    kernels: str = "crop", run: Run | None = None, check: str = "sampled", seed: int = 0,
+) -> Shared:  # fmt: skip
     """Makes all children of a program share one set of weights, without an edit of the program.
 
     Choices among things have separate weights; numbers (widths, depths, kernel sizes) take parts of the same tensor.
@@ -24,6 +26,16 @@ def share_weights(
             number decides a size.
         positions: What happens where a part of a tensor cannot be proven to be the right one: `proven` refuses, and
             `leading` takes the leading places.
+        sizes: What happens where an algorithm mixes sizes (see `Shared.select`) and a mixture with all its weight on
+            one size is not the child of that size: `proven` refuses, and `largest` runs there what the largest size
+            has, such as norms over channels, or layers that are there or not.
+        norms: What becomes of the scales and shifts of norms that belong to candidates of a choice: `given` trains
+            them, `no_affine` leaves them at 1 and 0, as GDAS needs it (a candidate that scales its own output takes the
+            signal away). Norms outside of candidates stay as they are, and so does the program.
+        kernels: What convolutions share whose kernel size is a decision: `crop`, the centre of the largest kernel;
+            `separate`, nothing, so that each size has a weight and a bias of its own.
+        run: Runs a batch through the program, `run(program, *batch)`; by default its module is called. Needed with a
+            batch where a program has several modules; all of them must then take part.
         check: How it is known what depends on what. `sampled`: every decision is varied alone, random children are
             held against that, and each child that is built later too; what only a rare combination of several
             decisions changes may go unseen until `verify` or `export`. `always`: each DNA is really built at its first
@@ -38,6 +50,9 @@ def share_weights(
         SpaceError: the program does not describe a space, or has no decisions.
         SettingError: an argument is out of range.
     """
+    if isinstance(program, Shared):
+        raise LoweringError("cannot share weights twice", got=program, expected="a program, or its space",
+                            fix="use it as it is, or copy.deepcopy(shared) for another one")  # fmt: skip
     made = space(program)
     if not made.points:
         raise SpaceError(
@@ -54,11 +69,15 @@ def share_weights(
             fix="write the decisions as arguments of symbolic objects",
         )
     _one_of("positions", positions, "proven", "leading")
+    _one_of("sizes", sizes, "proven", "largest")
+    _one_of("norms", norms, "given", "no_affine")
+    _one_of("kernels", kernels, "crop", "separate")
     _one_of("check", check, "sampled", "always")
     arguments = batch if batch is None or isinstance(batch, tuple) else (batch,)
-    shared = Shared(made, arguments, positions, check, seed)
+    shared = Shared(made, arguments, positions, check, seed, sizes, norms, run, kernels)
     if arguments is not None:
         shared.verify_some(arguments, seed)
+        shared.release()
     return shared
 
 
@@ -68,20 +87,23 @@ def _one_of(name: str, value: str, *options: str) -> None:
         raise SettingError("cannot share weights", at=name, got=value, expected=expected, fix="leave it out")
 
 
-def lowering_report(program: Any, batch: Any = None, *, positions: str = "leading", seed: int = 0) -> LoweringReport:
+def lowering_report(
+    program: Any, batch: Any = None, *, positions: str = "leading", run: Run | None = None, seed: int = 0
+) -> LoweringReport:
     """Returns what would become of each decision of a program if its weights were shared.
 
     Args:
         program: As for `share_weights`.
         batch: Likewise.
         positions: Likewise; by default places that cannot be proven are listed and not refused.
+        run: Likewise.
         seed: Likewise.
 
     Returns:
         A table; with the refusal, if the program cannot share weights.
     """
     try:
-        return share_weights(program, batch, positions=positions, seed=seed).report()
+        return share_weights(program, batch, positions=positions, run=run, seed=seed).report()
     except LoweringError as error:
         return LoweringReport((), (), 0, error)
 

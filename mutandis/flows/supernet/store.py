@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from torch import nn
 
 from mutandis.errors import LoweringError
-from mutandis.flows.supernet.cuts import Cut, cut_of, is_whole, region, signature, take
+from mutandis.flows.supernet.cuts import Cut, cut_of, is_box, is_whole, region, signature, take
+from mutandis.flows.supernet.lending import Used, lent, mark_changed
 from mutandis.flows.supernet.lowering.children import Child, Tag
 from mutandis.flows.supernet.lowering.facts import join
 from mutandis.flows.supernet.lowering.partition import Partition, variant_of
@@ -27,12 +29,14 @@ class Key:
         name: Name of the parameter or buffer.
         variant: (decision, pick, candidate) triples of the choices it belongs to.
         kind: Class of the module.
+        kernel: Size of the kernel, where kernels of several sizes have weights of their own.
     """
 
     path: str
     name: str
     variant: tuple[tuple[int, int, Any], ...]
     kind: str
+    kernel: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,13 @@ class SharedModule(nn.Module):
 
     _after_move: list[Callable[[Callable[..., Any]], None]]
     _live: list[nn.Module]
+    _held: list[tuple[dict[str, Any], str, nn.Parameter]]
 
     def __init__(self) -> None:
         super().__init__()
         object.__setattr__(self, "_after_move", [])
         object.__setattr__(self, "_live", [])
+        object.__setattr__(self, "_held", [])
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the module of the live program."""
@@ -81,7 +87,21 @@ class SharedModule(nn.Module):
                 expected="one live module",
                 fix="call shared.materialize(dna) first, and run its modules one by one if there are several",
             )
+        for table, name, parameter in self._held:
+            if table[name] is not parameter:
+                raise LoweringError(
+                    "cannot run the shared module with other tensors",
+                    at=f"parameter {name}",
+                    got="another tensor in its place, as torch.func.functional_call puts it there",
+                    expected="the shared weights, which the live program has views of",
+                    fix="call functional_call on shared.export(dna), or load tensors with load_state_dict",
+                )
         return self._live[0](*args, **kwargs)
+
+    def hold(self) -> None:
+        """Notes which parameters the live program has views of."""
+        tables = [module._parameters for module in self.modules()]
+        self._held[:] = [(table, name, p) for table in tables for name, p in table.items() if p is not None]
 
     def train(self, mode: bool = True) -> SharedModule:
         """Sets the mode of the live program too."""
@@ -91,12 +111,23 @@ class SharedModule(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> SharedModule:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for renew in self._after_move:
-            renew(fn)
+        self._lend_anew(fn)
         return self
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Copies a state into the shared weights; with `assign=True` its tensors take their place."""
+        found = super().load_state_dict(state_dict, strict, assign)
+        if assign:
+            self._lend_anew(lambda tensor: tensor)
+        return found
+
+    def _lend_anew(self, fn: Callable[..., Any]) -> None:
+        self.hold()
+        for renew in self._after_move:
+            renew(fn)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_live": [], "_after_move": []}
+        return {**self.__dict__, "_live": [], "_after_move": [], "_held": []}
 
 
 class Store:
@@ -104,6 +135,7 @@ class Store:
 
     Args:
         partition: Says which weights belong to which choices.
+        kernels: What kernels of several sizes share: `crop`, the centre of the largest; `separate`, nothing.
 
     Attributes:
         module: Holds the tensors.
@@ -112,17 +144,21 @@ class Store:
         used: The cuts through which gradients have come, by key and signature, since a guard forgot them.
     """
 
-    def __init__(self, partition: Partition) -> None:
+    def __init__(self, partition: Partition, kernels: str = "crop") -> None:
         self._partition = partition
+        self._is_apart = kernels == "separate"
         self.module = SharedModule()
         self.epoch = 0
-        self.used: dict[Key, dict[tuple[Any, ...], Cut]] = {}
+        self.used: dict[Key, Used] = {}
         self.is_watched = False
         self._elastic: set[Key] = set()
+        self._born: dict[Key, tuple[Any, ...]] = {}
         self._places: dict[Key, tuple[nn.Module, str, bool]] = {}
         self._tags: dict[str, tuple[Tag, ...]] = {}
         self._kinds: dict[tuple[Any, ...], set[str]] = {}
+        self._kernels: dict[tuple[Any, ...], set[tuple[int, ...]]] = {}
         self._views: dict[tuple[Any, ...], torch.Tensor] = {}
+        self._watched: dict[tuple[Any, ...], torch.Tensor] = {}
 
     def loans(self, child: Child) -> Iterator[Loan]:
         """Yields the tensors that a child shares."""
@@ -131,11 +167,16 @@ class Store:
                 if tensor[0] == "parameter" and len(tensor) > 2:
                     _, name, shape, dtype, trained, home = tensor
                     where, _, own = home.rpartition(".")
-                    key = Key(where, own, self._variant(where, child), child.facts[where].kind[1])
+                    kind, kernel = child.facts[where].kind[1], self._kernel_of(child.tree[where])
+                    key = Key(where, own, self._variant(where, child), kind, kernel)
                     yield Loan(path, name, key, shape, False, trained, dtype)
                 elif tensor[0] == "state":
                     key = Key(path, tensor[1], self._variant(path, child), facts.kind[1])
                     yield Loan(path, tensor[1], key, tensor[2], True, False, tensor[3])
+
+    def _kernel_of(self, module: nn.Module) -> tuple[int, ...]:
+        is_convolution = self._is_apart and isinstance(module, nn.modules.conv._ConvNd)
+        return tuple(module.kernel_size) if is_convolution else ()  # type: ignore[arg-type]
 
     def _variant(self, path: str, child: Child) -> tuple[tuple[int, int, Any], ...]:
         return variant_of(self.tags(path), child.values)
@@ -168,11 +209,15 @@ class Store:
                     users.setdefault(loan.key, []).append((child, loan))
         sizes = {key: _largest([loan for _, loan in found]) for key, found in users.items()}
         self._elastic |= {key for key, found in users.items() if any(loan.shape != sizes[key] for _, loan in found)}
-        for key, found in users.items():
+        self._born.update((key, found[0][0].values) for key, found in users.items())
+        for key in users:
             self._kinds.setdefault((key.path, key.name, key.variant), set()).add(key.kind)
+            self._kernels.setdefault((key.path, key.name, key.variant, key.kind), set()).add(key.kernel)
+        for key, found in users.items():
             self._register(key, found[0][1], sizes[key])
         with torch.no_grad():
             self._initialise(users, sizes, build)
+        self.module.hold()
         return list(users)
 
     def _register(self, key: Key, loan: Loan, shape: tuple[int, ...]) -> None:
@@ -186,6 +231,8 @@ class Store:
         name = key.name + "".join(f"[{i}{'' if s < 0 else f':{s}'}={v}]" for i, s, v in key.variant)
         if len(self._kinds[key.path, key.name, key.variant]) > 1:
             name += f"<{key.kind}>"
+        if len(self._kernels[key.path, key.name, key.variant, key.kind]) > 1:
+            name += f"<{'x'.join(map(str, key.kernel))}>"
         tensor = torch.zeros(shape, dtype=getattr(torch, loan.dtype.removeprefix("torch.")))
         if loan.is_buffer:
             holder.register_buffer(name, tensor)
@@ -200,12 +247,12 @@ class Store:
         full: dict[tuple[Any, ...], set[Key]] = {}
         partial: dict[Key, list[tuple[Any, ...]]] = {}
         for key, found in users.items():
-            best = max(found, key=lambda pair: _volume(pair[1].shape))
+            best = max(found, key=lambda pair: math.prod(pair[1].shape))
             whole = [child for child, loan in found if loan.shape == sizes[key]]
             for child in whole:
                 full.setdefault(child.values, set()).add(key)
             if not whole:
-                partial[key] = [child.values for child, _ in sorted(found, key=lambda pair: _volume(pair[1].shape))]
+                partial[key] = [child.values for child, _ in sorted(found, key=lambda pair: math.prod(pair[1].shape))]
                 full.setdefault(best[0].values, set())
         while missing - partial.keys():
             values = max(full, key=lambda v: len(full[v] & missing))
@@ -234,9 +281,13 @@ class Store:
             return cut
         return tuple(places.get(number, axis) for number, axis in enumerate(cut))
 
-    def has(self, key: Key) -> bool:
-        """Returns whether there is such a tensor."""
-        return key in self._places
+    def is_elastic(self, key: Key) -> bool:
+        """Returns whether children have parts of different sizes of a tensor."""
+        return key in self._elastic
+
+    def born(self, key: Key) -> tuple[Any, ...]:
+        """Returns the raw values of a child that has a tensor."""
+        return self._born[key]
 
     def every_key(self) -> tuple[Key, ...]:
         """Returns the names of all tensors."""
@@ -256,17 +307,37 @@ class Store:
     def lend(self, key: Key, cut: Cut) -> torch.Tensor:
         """Returns what a child puts in the place of its own tensor."""
         tensor = self.tensor(key)
-        if is_whole(cut) and not (self.is_watched and key in self._elastic):
-            return tensor
         place = (key, signature(cut))
+        if is_whole(cut) and place not in self._views:
+            return tensor
         if place not in self._views:
             # A view made without gradients would train nothing, and say nothing.
             with torch.inference_mode(False), torch.enable_grad():
-                made = take(tensor, cut) if not is_whole(cut) else tensor.view_as(tensor)
+                made = take(tensor, cut)
             if self.is_watched and made.requires_grad:
-                made.register_hook(_Watch(self.used, key, cut))  # type: ignore[no-untyped-call]
+                made.register_hook(_Watch(self.used_of(key), cut))  # type: ignore[no-untyped-call]
             self._views[place] = made
         return self._views[place]
+
+    def lend_all(self, entries: Iterable[tuple[Loan, Cut]]) -> list[torch.Tensor]:
+        """Returns what a part of a child puts in the places of its own tensors, in the order of the loans."""
+        entries = list(entries)
+        new: dict[tuple[Any, ...], tuple[torch.Tensor, Cut, Used]] = {}
+        for loan, cut in entries if self.is_watched else ():
+            tensor, place = self.tensor(loan.key), (loan.key, signature(cut))
+            if place not in self._views and tensor.requires_grad and is_box(cut) and (
+                    loan.key in self._elastic or not is_whole(cut)):  # fmt: skip
+                new[place] = (tensor, cut, self.used_of(loan.key))
+        if new:
+            with torch.inference_mode(False), torch.enable_grad():
+                made = dict(zip(new, lent(list(new.values())), strict=True))
+            self._views.update(made)
+            self._watched.update(made)
+        return [self.lend(loan.key, cut) for loan, cut in entries]
+
+    def used_of(self, key: Key) -> Used:
+        """Returns what takes note of the cuts of a tensor through which gradients come."""
+        return self.used.setdefault(key, {})
 
     def renew_gathered(self, entries: Iterable[tuple[Loan, Cut]]) -> None:
         """Forgets copies of gathered places, which training makes stale."""
@@ -280,17 +351,22 @@ class Store:
     def renew(self) -> None:
         """Forgets the views, after the tensors have moved."""
         self._views.clear()
+        self._watched.clear()
         self.epoch += 1
+
+    def mark_changed(self) -> None:
+        """Lets a backward pass through what was computed before a step fail, as it does for any parameter."""
+        mark_changed(self._watched.values())
 
 
 class _Watch:
     """Notes that a gradient came through a view."""
 
-    def __init__(self, used: dict[Key, dict[tuple[Any, ...], Cut]], key: Key, cut: Cut) -> None:
-        self._used, self._key, self._cut = used, key, cut
+    def __init__(self, used: Used, cut: Cut) -> None:
+        self._used, self._cut = used, cut
 
     def __call__(self, gradient: torch.Tensor) -> None:
-        self._used.setdefault(self._key, {})[signature(self._cut)] = self._cut
+        self._used[signature(self._cut)] = self._cut
 
 
 def tensor_of(child: Child, loan: Loan) -> torch.Tensor:
@@ -312,13 +388,6 @@ def _largest(loans: list[Loan]) -> tuple[int, ...]:
             fix="make the decision a choice among modules",
         )
     return tuple(max(sizes) for sizes in zip(*(loan.shape for loan in loans)))
-
-
-def _volume(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
 
 
 def _spread(tensor: torch.Tensor, covered: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,9 +18,10 @@ from torch import nn
 
 from mutandis.errors import LoweringError
 from mutandis.flows.supernet.assembly import Assembly
-from mutandis.flows.supernet.cuts import region
-from mutandis.flows.supernet.lowering.children import Child
+from mutandis.flows.supernet.cuts import is_whole, region
+from mutandis.flows.supernet.lowering.children import Builder, Child
 from mutandis.flows.supernet.lowering.facts import RECORD, Facts, facts_of, tree_of
+from mutandis.flows.supernet.outside import copy_into
 from mutandis.flows.supernet.store import Key, Loan, Store, tensor_of
 
 RTOL, ATOL = 1e-5, 1e-8
@@ -115,15 +116,16 @@ class Check:
         self._batch = batch
         self.error = 0.0
         self.start = {key: store.tensor(key).detach().clone() for key in store.every_key()}
-        self._output = self._run(live.roots[0])
+        self._output = self._run(live.roots, live.run)
         self._grads = {key: _copy(store.tensor(key).grad) for key in store.every_key()}
         self._after = {key: store.tensor(key).detach().clone() for key in store.every_key()}
 
-    def _run(self, module: nn.Module) -> list[torch.Tensor]:
+    def _run(self, roots: Iterable[nn.Module], run: Callable[[tuple[Any, ...]], Any]) -> list[torch.Tensor]:
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
             torch.default_generator.manual_seed(_SEED)
-            module.train()
-            outputs = [t for t in tensors_in(module(*self._batch)) if t.is_floating_point()]
+            for root in roots:
+                root.train()
+            outputs = [t for t in tensors_in(run(self._batch)) if t.is_floating_point()]
             total = sum((t * torch.randn(t.shape, dtype=t.dtype, device=t.device)).sum() for t in outputs)
             if isinstance(total, torch.Tensor) and total.requires_grad:
                 total.backward()  # type: ignore[no-untyped-call]
@@ -135,7 +137,7 @@ class Check:
         Raises:
             LoweringError: they differ.
         """
-        outputs = self._run(next(iter(real.roots.values())))
+        outputs = self._run(real.roots.values(), real.run)
         if len(outputs) != len(self._output):
             raise _mismatch("", "outputs", len(self._output), len(outputs))
         for number, (given, expected) in enumerate(zip(self._output, outputs)):
@@ -159,7 +161,8 @@ class Check:
             total = expected.setdefault(loan.key, torch.zeros_like(full))
             total[region(cut, full.shape, full.device)] += own.grad
         for key, given in self._grads.items():
-            if given is None and key not in expected:
+            is_fixed = not self._store.tensor(key).requires_grad  # Such as scales that shall not be trained.
+            if is_fixed or (given is None and key not in expected):
                 continue
             self._need_close(f"gradient of {self._store.name(key)}", given, expected.get(key))
 
@@ -180,12 +183,46 @@ class Check:
             self.error = max(self.error, difference)
 
 
+def verified(builder: Builder, live: Assembly, store: Store, values: tuple[Any, ...], batch: Any, *,
+             late: Mapping[str, set[str]], unproven: Collection[str]) -> Verification:  # fmt: skip
+    """Holds the live program where it stands, and an exported child, against a child that is really built.
+
+    Args:
+        builder: Builds the children.
+        live: The live program.
+        store: The shared tensors.
+        values: The raw values at which it should stand.
+        batch: As for `Shared.verify`.
+        late: Attributes that are read late, by path.
+        unproven: Modules of which it is not known which places belong to a smaller child.
+
+    Raises:
+        LoweringError: they differ.
+    """
+    real = builder.build(values, init=True)
+    count = compare_trees(dict(zip(builder.roots.names(), live.roots, strict=True)), real, late)
+    loans = list(live.loans())
+    compare_loans([loan for loan, _ in loans], list(store.loans(real)))
+    unknown = any(loan.path in unproven for loan, cut in loans if not is_whole(cut))
+    positions = "unknown" if unknown else "proven"
+    if batch is None:
+        return Verification(count, 0, None, positions)
+    arguments = as_double(batch if isinstance(batch, tuple) else (batch,))
+    with doubled(store, live):
+        check = Check(live, store, arguments)
+        for child in (real, builder.build(values)):
+            copy_into(child, loans, store, check.start)
+            check.compare(child)
+    return Verification(count, len(store.every_key()), check.error, positions)
+
+
 @contextmanager
 def doubled(store: Store, live: Assembly) -> Iterator[None]:
     """Holds what the live program uses in float64 for a while, without gradients; what is done to it does not last."""
     tensors = [store.tensor(key) for key in store.every_key()]
     before = [(tensor, tensor.data, tensor.grad) for tensor in tensors]
     own = live.own_buffers()
+    used = {key: dict(cuts) for key, cuts in store.used.items()}
     try:
         for tensor in tensors:
             tensor.grad = None
@@ -201,6 +238,9 @@ def doubled(store: Store, live: Assembly) -> Iterator[None]:
             tensor.grad = grad
         for table, name, buffer in own:
             dict.__setitem__(table, name, buffer)
+        for key, cuts in store.used.items():  # What a guard shall mind are passes of training.
+            cuts.clear()
+            cuts.update(used.get(key, {}))
         live.renew()
 
 
@@ -232,4 +272,4 @@ def _copy(tensor: torch.Tensor | None) -> torch.Tensor | None:
     return None if tensor is None else tensor.detach().clone()
 
 
-__all__ = ["Check", "Verification", "as_double", "compare_trees", "doubled", "tensors_in"]
+__all__ = ["Check", "Verification", "as_double", "compare_trees", "doubled", "tensors_in", "verified"]

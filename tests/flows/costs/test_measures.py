@@ -87,3 +87,23 @@ def test_a_missing_batch_is_refused():
         "  expected: a batch, for flops\n"
         "  fix:      pass what the child is called with, such as torch.zeros(1, 3, 32, 32)"
     )
+
+
+def library_network(width: int) -> nn.Module:
+    """Builds what somebody else wrote."""
+    return nn.Sequential(nn.Linear(3, width), nn.Linear(width, 1))
+
+
+def test_a_call_that_builds_a_module_costs_what_the_module_costs():
+    program = mu.bind(library_network, mu.oneof([2, 5], name="width"))
+    cost = mu.flows.fit_cost(program, "flops", torch.zeros(1, 3))
+    sizes = mu.flows.fit_cost(program, "params")
+    dna = mu.space(program).dna({"width": 1})
+    assert (cost(dna), sizes(dna)) == (2 * (3 * 5 + 5), 3 * 5 + 5 + 5 + 1)
+
+
+def test_a_call_that_builds_no_module_is_not_run():
+    def refused():
+        raise AssertionError
+
+    assert modules_of(mu.bind(refused)) == []

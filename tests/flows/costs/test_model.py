@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import pytest
 import torch
+from oneshot_probe import probed
 
 import mutandis as mu
-from mutandis.algorithms.oneshot.mixtures import DARTS
+from mutandis.algorithms.oneshot.gates import DSNAS, ProxylessNAS
+from mutandis.algorithms.oneshot.gumbel import GDAS, SNAS
+from mutandis.algorithms.oneshot.mixtures import DARTS, SETN
 from mutandis.algorithms.oneshot.resources import ResourceConstrained
+from mutandis.algorithms.oneshot.sizes import TAS, FBNetV2
 from mutandis.algorithms.oneshot.tables.policy import Policy
 from mutandis.errors import SettingError
 from mutandis.flows.costs import fit_cost
@@ -116,6 +121,53 @@ def test_a_cost_in_the_loss_makes_a_policy_cheap():
         search.feedback(search.policy(), loss=torch.zeros((), dtype=torch.float64, requires_grad=True) * 1.0)
     assert float(cost.expected(search.policy_tables)) < 0.51 * before
     assert cost(search.derive()) == min(cost(dna) for dna in space.bare().enumerate())
+
+
+DIFFERENTIABLE = {
+    "DARTS": DARTS(), "SETN": SETN(num_candidates=2), "GDAS": GDAS(), "GDAS autodl": GDAS(form="autodl"),
+    "GDAS all": GDAS(form="all"), "SNAS": SNAS(), "DSNAS": DSNAS(), "ProxylessNAS": ProxylessNAS(),
+    "ProxylessNAS all": ProxylessNAS(paths="all"), "FBNetV2": FBNetV2(), "TAS": TAS(),
+}  # fmt: skip
+
+
+def nothing(selections):
+    """Returns a loss of 0 whose graph leads to all that the selections hold, with gradients of 0."""
+    fields = ("weights", "gate", "offset", "value")
+    tensors = [getattr(s, name, None) for s in selections.values() for name in fields]
+    return sum((0.0 * t.sum() for t in tensors if isinstance(t, torch.Tensor)), torch.zeros((), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("form", ["linear", "relative", "power"])
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_the_cost_pulls_on_the_policy_as_its_finite_differences_say(name, form):
+    width = mu.oneof([2, 4, 8], name="width")
+    program = mu.nn.Sequential(mu.nn.Linear(3, width), mu.oneof([mu.nn.Linear(width, width), mu.nn.Tanh()], name="op"))
+    cost, space = fit_cost(program, "params"), mu.space(program).bare()
+    budget = None if form == "linear" else 20.0
+    constrained = ResourceConstrained(DIFFERENTIABLE[name], cost, form=form, weight=0.7, budget=budget)
+    logits = [[0.3, -0.2, 0.5], [0.4, -0.1]]
+    search, seen = probed(constrained, logits, space=space, fraction=0.5)
+    chosen = search.policy()
+    loss = nothing(chosen) + (2.0 if form == "power" else 0.0)
+    search.feedback(chosen, loss=loss)
+
+    def total(rows):
+        expected = float(cost.expected({p.key: torch.softmax(torch.tensor(row, dtype=torch.float64), 0)
+                                        for p, row in zip(space.points, rows, strict=True)}))  # fmt: skip
+        if form == "linear":
+            return 0.7 * expected
+        if form == "relative":
+            return 0.7 * (expected - 20.0) / 20.0
+        return 0.7 * 2.0 * (math.log(expected) / math.log(20.0)) ** 0.3
+
+    step = 1e-5
+    for place, row in enumerate(logits):
+        for entry in range(len(row)):
+            moved = [[value + sign * step * (p == place and e == entry) for e, value in enumerate(values)]
+                     for sign in (1, -1) for p, values in enumerate(logits)]  # fmt: skip
+            slope = (total(moved[:2]) - total(moved[2:])) / (2 * step)
+            assert seen.last[place][entry] == pytest.approx(slope, rel=1e-5, abs=1e-8)
+    assert max(abs(value) for row in seen.last for value in row) > 1e-3
 
 
 def test_chances_of_another_length_are_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import toy_sizes
 from toy_shared import BEST, cells, images, squared, toy_batches, toy_program
 
 import mutandis as mu
@@ -146,15 +147,15 @@ def test_batches_go_where_the_weights_are():
     assert next(result.shared.module.parameters()).device.type == "cpu"
 
 
-def test_widths_are_searched_by_sampling_and_refused_by_mixtures_before_training():
+def test_widths_that_do_not_mix_are_searched_by_sampling_and_refused_by_mixtures_before_training():
     width = mu.oneof([2, 4, 6], name="width")
-    program = mu.nn.Sequential(mu.nn.Linear(2, width), mu.nn.ReLU(), mu.nn.Linear(width, 1))
+    program = mu.nn.Sequential(mu.nn.Linear(2, width), mu.nn.LayerNorm(width), mu.nn.Linear(width, 1))
     loss = lambda child, batch: (child(batch[0])[:, 0] - batch[1]).square().mean()  # noqa: E731
     settings = {"train": toy_batches(4, 0), "valid": toy_batches(2, 1), "loss": loss}
     shared = mu.share_weights(program, torch.zeros(1, 2))
     assert run(TuNAS(op_warmup=0.0), shared, **settings).dna in list(shared.space.enumerate())
     before = {name: p.clone() for name, p in shared.module.named_parameters()}
-    with pytest.raises(LoweringError, match="cannot run several arms of this decision"):
+    with pytest.raises(LoweringError, match="cannot mix the sizes of a decision"):
         run(DARTS(), shared, **settings)
     assert all(torch.equal(p, before[name]) for name, p in shared.module.named_parameters())
 
@@ -176,6 +177,15 @@ def test_a_collapse_is_warned_about():
     algorithm = ResourceConstrained(DARTS(learning_rate=1.0), cost)
     with pytest.warns(mu.errors.MutandisWarning, match="takes candidates without weights .* at 100% of the choices"):
         run(algorithm, collapse=0.8)
+
+
+def test_one_skip_is_no_collapse():
+    block = mu.oneof([mu.nn.Identity(), mu.nn.Linear(4, 4)], name="block")
+    shared = mu.share_weights(mu.nn.Sequential(mu.nn.Linear(4, 4), block, mu.nn.Linear(4, 2)), torch.zeros(1, 4))
+    batches = [(torch.ones(4, 4), torch.tensor([0, 1, 0, 1]))]
+    policy = DARTS(init_std=0.0, learning_rate=1e-9)  # The first candidate stays the likeliest.
+    result = mu.one_shot(shared, policy, train=batches, valid=batches, epochs=2, collapse=0.5, progress=False)
+    assert result.history[-1].free_share == 1.0  # Known, and not warned about: warnings are errors here.
 
 
 def test_the_example_of_the_documentation_runs():
@@ -232,16 +242,72 @@ def test_the_loss_of_your_own_is_what_is_trained():
     assert result.history[-1].loss < result.history[0].loss
 
 
-@pytest.mark.parametrize("name", ["RSPS", "TuNAS", "ENAS", "evolution", "GDAS"])
-def test_choices_below_choices_are_searched_one_path_at_a_time(name):
+@pytest.mark.parametrize("name", sorted(ALGORITHMS.keys() - {"resource constrained"}))  # Its table is of cells.
+def test_choices_below_choices_are_searched(name):
     inner = mu.oneof([mu.nn.Identity(), mu.nn.Linear(2, 2)], name="inner")
     outer = mu.oneof([mu.nn.Linear(2, 2), mu.nn.Sequential(mu.nn.Linear(2, 2), inner)], name="outer")
     shared = mu.share_weights(mu.nn.Sequential(outer, mu.nn.Linear(2, 1)), torch.zeros(1, 2))
     loss = lambda child, batch: (child(batch[0])[:, 0] - batch[1]).square().mean()  # noqa: E731
-    algorithm = TuNAS(op_warmup=0.0) if name == "TuNAS" else ALGORITHMS[name]
-    settings = {"train": toy_batches(4, 0), "valid": toy_batches(2, 1), "loss": loss}
-    if name == "GDAS":  # Its weights stand on whole arms, which the inner choice would change.
-        with pytest.raises(LoweringError, match="cannot run several arms of a choice at once"):
-            run(algorithm, shared, **settings)
-    else:
-        assert shared.space.allows(run(algorithm, shared, **settings).dna)
+    settings = {"train": toy_batches(4, 0), "valid": toy_batches(2, 1), "loss": loss, "norm": "any"}
+    assert shared.space.allows(run(ALGORITHMS[name], shared, **settings).dna)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_on_a_gpu_passes_are_in_half_precision_and_memory_is_measured():
+    shared = cells()
+    shared.module.cuda()
+    result = run(GDAS(), shared)
+    assert result.memory.measured_bytes > result.memory.expected_bytes / 4
+    shared.module.cpu()
+
+
+@pytest.mark.parametrize("name", ["sizes", "resnet"])
+@pytest.mark.parametrize("algorithm", [FBNetV2(), TAS(), mu.algorithms.Reinforce()], ids=lambda a: type(a).__name__)
+def test_sizes_of_networks_are_searched(name, algorithm):
+    shared = toy_sizes.shared_of(name)
+    batches = [[(x.double(), y) for x, y in images(count, seed)] for count, seed in ((3, 0), (2, 1))]
+    result = run(algorithm, shared, train=batches[0], valid=batches[1])
+    assert result.history[-1].num_skipped == 0 and shared.space.allows(result.dna)
+    child, live = result.child().eval(), shared.materialize(result.dna).eval()
+    assert torch.allclose(child(batches[0][0][0]), live(batches[0][0][0]))
+
+
+SIZES = [8, 2, 4, 6]
+
+
+def size_found(algorithm, seed, num_units):
+    """Returns which width is found for data that so many units make."""
+    width = mu.oneof(SIZES, name="width")
+    layers = [mu.nn.Linear(6, width), mu.nn.BatchNorm1d(width), mu.nn.ReLU(), mu.nn.Linear(width, 1)]
+    shared = mu.share_weights(mu.nn.Sequential(*layers), torch.randn(4, 6), seed=seed)
+
+    def data(seed):
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(20):
+            x = torch.randn(64, 6, generator=generator)
+            y = sum((-1) ** k * torch.relu(x[:, k : k + 1] - x[:, k + 1 : k + 2]) for k in range(num_units))
+            yield x, y + 0.05 * torch.randn(64, 1, generator=generator)
+
+    result = mu.one_shot(
+        shared, algorithm, train=list(data(seed)), valid=list(data(seed + 1000)), epochs=15, seed=seed,
+        loss=lambda child, batch: (child(batch[0]) - batch[1]).square().mean(),
+        optimizer=lambda weights: torch.optim.Adam(weights, 0.01),
+    )  # fmt: skip
+    return SIZES[result.dna.values[0]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [FBNetV2, TAS])
+def test_a_narrow_width_that_is_enough_is_found_where_width_costs(kind):
+    cost = TableCost({"width": [float(size) for size in SIZES]})
+    algorithm = ResourceConstrained(kind(learning_rate=0.03, weight_decay=0.0), cost, weight=0.05)
+    assert sum(size_found(algorithm, seed, 1) == 2 for seed in range(10)) >= 9
+
+
+@pytest.mark.slow
+def test_the_largest_width_is_found_where_it_costs_nothing():
+    """As published: interpolation finds it; masks, whose first channels all sizes share, only move towards it."""
+    found = [size_found(TAS(learning_rate=0.03, weight_decay=0.0), seed, 4) for seed in range(10)]
+    assert found.count(8) >= 9
+    masked = [size_found(FBNetV2(learning_rate=0.03, weight_decay=0.0), seed, 4) for seed in range(10)]
+    assert 2 not in masked and masked.count(8) < 9

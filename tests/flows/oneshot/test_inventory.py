@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from supernet_zoo import Deep
 from toy_shared import cells
 
 import mutandis as mu
@@ -43,6 +44,11 @@ def test_choices_that_say_nothing_are_left_out():
     layers = [mu.nn.Linear(2, width), mu.oneof([mu.nn.ReLU(), mu.nn.Tanh()]),
               mu.oneof([mu.nn.Linear(width, 2), mu.nn.Linear(width, 2, bias=False)])]  # fmt: skip
     assert Inventory(mu.share_weights(mu.nn.Sequential(*layers), torch.zeros(1, 2))).free == {}
+
+
+def test_a_small_depth_is_no_operation_without_weights():
+    shared = mu.share_weights(Deep(mu.oneof([1, 2, 3])), torch.zeros(1, 4))
+    assert Inventory(shared).free == {}
 
 
 def test_choices_below_choices_are_seen():

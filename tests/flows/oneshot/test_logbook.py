@@ -77,6 +77,19 @@ def test_a_writer_gets_every_number_and_stays_open():
     assert not writer.is_closed
 
 
+def test_a_writer_that_takes_text_gets_the_likeliest_architecture():
+    class Full(Writer):
+        def add_text(self, name, text, step):
+            self.seen.append((name, text, step))
+
+    writer = Full()
+    book = logbook(tensorboard=writer)
+    book.epoch(epoch(2))
+    book.epoch(epoch(3, likeliest={}))
+    assert ("likeliest", "a: conv  \nb: 3", 2) in writer.seen
+    assert [step for name, _, step in writer.seen if name == "likeliest"] == [2]
+
+
 def test_a_folder_gets_events(tmp_path):
     pytest.importorskip("tensorboard")
     book = logbook(tensorboard=tmp_path / "run")

@@ -20,7 +20,7 @@ def shared():
 
 
 def measures(shared, loss=None, metric=None, norm="any"):
-    return Measures(shared, loss, metric, norm, True)
+    return Measures(shared, loss, metric, norm, "auto")
 
 
 def test_the_default_loss_is_cross_entropy(shared):
@@ -107,3 +107,10 @@ def test_a_program_around_a_module_is_measured_by_its_own_methods():
     shared = mu.share_weights(program, torch.zeros(1, 2))
     made = measures(shared, loss=lambda child, x: child["net"](x).square().mean())
     assert made.reward(selections_of(shared.space.random(0)), torch.ones(2, 2)) <= 0.0
+
+
+def test_statistics_of_the_batch_have_their_known_answer_in_evaluation():
+    norm = torch.nn.BatchNorm1d(1, affine=False).double().eval()
+    with evaluating(norm, True):
+        found = norm(torch.tensor([[1.0], [3.0]], dtype=torch.float64))
+    assert found.flatten().tolist() == pytest.approx([-0.9999950000, 0.9999950000], abs=1e-9)

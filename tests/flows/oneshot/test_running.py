@@ -6,11 +6,17 @@ from collections import namedtuple
 
 import pytest
 import torch
+import toy_sizes as toy
 from torch import nn
 from toy_shared import NAMES, Curve, cells, toy_program
 
 import mutandis as mu
+from mutandis.algorithms.oneshot.gates import DSNAS
+from mutandis.algorithms.oneshot.gumbel import GDAS
+from mutandis.algorithms.oneshot.mixtures import DARTS
 from mutandis.algorithms.oneshot.selections import Gate, Index, Mixture, Selections, Subset, Value
+from mutandis.algorithms.oneshot.sizes import TAS, FBNetV2
+from mutandis.algorithms.oneshot.tunas import TuNAS
 from mutandis.errors import LoweringError
 from mutandis.flows.oneshot.running import forked, layers_of, moved, roots_of, running
 
@@ -137,3 +143,48 @@ def test_batches_move_with_what_they_hold():
     made = moved(batch, torch.device("meta"))
     assert made["a"][0].is_meta and made["a"][1][0].is_meta and made["b"].x.is_meta
     assert made["b"].y == "text" and type(made["b"]) is Pair
+
+
+@pytest.mark.parametrize("mode", ["mask", "interpolate"])
+def test_sizes_are_mixed_as_the_selection_says(mode):
+    width = mu.oneof([1, 2], name="width")
+    shared = mu.share_weights(mu.nn.Sequential(mu.nn.Linear(2, width), mu.nn.Linear(width, 1)), X)
+    w = leaf(0.25, 0.75)
+    for selection in (Mixture(w, mode), Subset((1, 0), w.flip(0), None, mode)):
+        with running(shared, Selections(0, {0: selection})) as child:
+            result = child(X)
+        first, last = shared.materialize(shared.space.dna({"width": 1}))
+        y = first(X)
+        mixed = y * torch.tensor([1.0, 0.75]) if mode == "mask" else y * 0.75 + y[:, :1].expand(-1, 2) * 0.25
+        assert torch.allclose(result, last(mixed), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sizes", "resnet", "mobilenet"])
+@pytest.mark.parametrize("algorithm", [FBNetV2(warmup=0.5), TAS(), DARTS(), DSNAS(), GDAS(form="all"), TuNAS()],
+                         ids=lambda algorithm: type(algorithm).__name__)  # fmt: skip
+def test_a_loop_of_ones_own_searches_sizes(name, algorithm):
+    if (name, type(algorithm)) == ("mobilenet", TAS):
+        name = "resnet"  # Its flattened channels are refused.
+    shared = toy.shared_of(name)
+    search = algorithm.start_shared(shared.space.bare(), seed=0)
+    optimizer = torch.optim.SGD(shared.module.parameters(), 0.01, momentum=0.9)
+    guard = shared.guard(optimizer)
+    before = [table.clone() for table in search.policy_tables.tables]
+    for step in range(4):
+        search.progress(step / 4)
+        if not search.needs.is_one_pass:
+            with running(shared, search.weights()) as child:
+                toy.passed(child)
+            optimizer.step()
+            optimizer.zero_grad()
+        chosen = search.policy()
+        with running(shared, chosen) as child:
+            loss = toy.trained(child)(toy.images()).square().mean()
+            if search.needs.outcome == "reward":
+                search.feedback(chosen, reward=-float(loss.detach()))
+            else:
+                search.feedback(chosen, loss=loss)
+    guard.remove()
+    assert all(bool(torch.isfinite(p).all()) for p in shared.module.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, search.policy_tables.tables, strict=True))
+    assert shared.space.allows(search.derive())

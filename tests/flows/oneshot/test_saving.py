@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from toy_shared import cells, images, new_cells, squared, toy_batches, toy_program
 
 import mutandis as mu
 from mutandis.algorithms.oneshot.enas import ENAS
-from mutandis.algorithms.oneshot.gates import DSNAS
-from mutandis.algorithms.oneshot.gumbel import GDAS
-from mutandis.algorithms.oneshot.mixtures import DARTS
-from mutandis.algorithms.oneshot.single_path import RSPS
+from mutandis.algorithms.oneshot.gates import DSNAS, ProxylessNAS
+from mutandis.algorithms.oneshot.gumbel import GDAS, SNAS
+from mutandis.algorithms.oneshot.mixtures import DARTS, SETN
+from mutandis.algorithms.oneshot.resources import ResourceConstrained, TableCost
+from mutandis.algorithms.oneshot.single_path import RSPS, SPOS
+from mutandis.algorithms.oneshot.sizes import TAS, FBNetV2
 from mutandis.algorithms.oneshot.tunas import TuNAS
 from mutandis.errors import StorageError
+from mutandis.flows.oneshot.inventory import Inventory
+from mutandis.flows.oneshot.recipe import Recipe
+from mutandis.flows.oneshot.saving import Checkpoint
+from mutandis.flows.oneshot.session import Session
 
 ALGORITHMS = {
     "RSPS": (RSPS(num_candidates=4), None),
     "DARTS": (DARTS(), None),
     "DARTS second order": (DARTS(order=2), None),
+    "SETN": (SETN(num_candidates=3), None),
     "GDAS": (GDAS(), None),
+    "SNAS": (SNAS(), None),
     "DSNAS": (DSNAS(), None),
+    "ProxylessNAS": (ProxylessNAS(every=1), None),
+    "FBNetV2": (FBNetV2(), None),
+    "TAS": (TAS(), None),
+    "SPOS": (SPOS(num_trials=3), None),
+    "resource constrained": (ResourceConstrained(DARTS(), TableCost({"edge 0 to 1": [0.0, 0.0, 1.0, 9.0, 0.0]})), None),
     "TuNAS": (TuNAS(), None),
     "ENAS": (ENAS(num_candidates=4, num_steps=1, batch_size=2), None),
     "evolution at the end": (mu.algorithms.RegularizedEvolution(3, 2), "uniform"),
@@ -74,6 +93,90 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(name, make, tmp_path):
     assert again.history == whole.history and len(whole.history) == 3
     assert again.dna == whole.dna and again.policy == whole.policy
     assert all(torch.equal(tensor, wanted[key]) for key, tensor in weights_of(again).items())
+
+
+KILLED = """
+import os, signal, sys
+import torch
+import mutandis as mu
+from test_saving import loader
+from toy_shared import images, new_cells
+
+torch.set_num_threads(1)
+calls = []
+
+def dies(child, batch):
+    calls.extend([1] * os.path.exists(sys.argv[1]))
+    if len(calls) == 4:  # In the middle of the second epoch.
+        os.kill(os.getpid(), signal.SIGKILL)
+    return torch.nn.functional.cross_entropy(child(batch[0]), batch[1])
+
+mu.one_shot(new_cells(), mu.algorithms.GDAS(), train=loader(), valid=images(2, 1), epochs=3, checkpoint=sys.argv[1],
+            num_calibration=2, loss=dies, seed=1)
+"""
+
+
+def test_a_process_that_was_killed_in_an_epoch_goes_on_bit_for_bit(tmp_path):
+    def calm(child, batch):
+        return torch.nn.functional.cross_entropy(child(batch[0]), batch[1])
+
+    def finished(path):
+        return mu.one_shot(new_cells(), GDAS(), train=loader(), valid=images(2, 1), epochs=3, checkpoint=path,
+                           num_calibration=2, loss=calm, seed=1, collapse=2.0)  # fmt: skip
+
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    dead = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "run.pt"], env={**os.environ, "PYTHONPATH": paths})
+    assert dead.returncode == -signal.SIGKILL and (tmp_path / "run.pt").exists()
+    again, whole = finished(tmp_path / "run.pt"), finished(None)
+    assert (again.dna, again.policy, again.history) == (whole.dna, whole.policy, whole.history)
+    wanted = weights_of(whole)
+    assert all(torch.equal(tensor, wanted[key]) for key, tensor in weights_of(again).items())
+
+
+def test_half_precision_goes_on_with_its_scale(tmp_path):
+    def one(path, stop=None):
+        return mu.one_shot(cells(), SNAS(), train=loader(), valid=images(1, 1), epochs=2, precision="float16",
+                           checkpoint=path, num_calibration=2, tensorboard=None if stop is None else StopAfter(stop),
+                           collapse=2.0)  # fmt: skip
+
+    whole = one(None)
+    with pytest.raises(Stop):
+        one(tmp_path / "run.pt", stop=2)
+    assert one(tmp_path / "run.pt").history == whole.history
+
+
+def test_the_scale_of_losses_is_kept(tmp_path):
+    def begun():
+        shared = cells()
+        search = SNAS().start_shared(shared.space.bare(), seed=0)
+        recipe = Recipe(epochs=1, precision="float16")
+        return shared, Session(shared, search, recipe, images(1, 0), images(1, 1), Inventory(shared)), search
+
+    shared, session, search = begun()
+    session.scaler = torch.amp.GradScaler("cpu", init_scale=128.0)
+    Checkpoint(tmp_path / "run.pt", {}, ()).save(shared, session, search)
+    shared, session, search = begun()
+    assert session.scaler.get_scale() > 128.0
+    assert Checkpoint(tmp_path / "run.pt", {}, ()).load(shared, session, search)
+    assert session.scaler.get_scale() == 128.0
+
+
+def test_a_run_of_more_processes_is_refused(tmp_path):
+    run(GDAS(), None, tmp_path / "run.pt", epochs=1)
+    state = torch.load(tmp_path / "run.pt")
+    torch.save({**state, "ranks": state["ranks"] * 2}, tmp_path / "run.pt")
+    with pytest.raises(StorageError) as caught:
+        run(GDAS(), None, tmp_path / "run.pt", epochs=1)
+    assert str(caught.value) == (
+        "cannot go on from a checkpoint\n"
+        f"  at:       {tmp_path / 'run.pt'}\n"
+        "  got:      'a run of 2 processes' (str)\n"
+        "  expected: a run of 1\n"
+        "  fix:      start as many processes as the run had"
+    )
+    torch.save({**state, "format": 1}, tmp_path / "run.pt")
+    with pytest.raises(StorageError, match="format 1"):
+        run(GDAS(), None, tmp_path / "run.pt", epochs=1)
 
 
 def test_a_run_that_is_over_is_not_trained_again(tmp_path):

@@ -6,17 +6,21 @@ import math
 
 import pytest
 import torch
+from ddp_workers import Told
 from toy_shared import cells, images, squared, toy_batches, toy_program
 
 import mutandis as mu
-from mutandis.algorithms.oneshot.gumbel import GDAS
+from mutandis.algorithms.oneshot.gates import DSNAS, ProxylessNAS
+from mutandis.algorithms.oneshot.gumbel import GDAS, SNAS
+from mutandis.algorithms.oneshot.mixtures import DARTS
 from mutandis.algorithms.oneshot.protocol import Needs
 from mutandis.algorithms.oneshot.selections import Index, Selections
+from mutandis.algorithms.oneshot.single_path import RSPS
 from mutandis.errors import LoweringError, SettingError
 from mutandis.flows.oneshot.inventory import Inventory
 from mutandis.flows.oneshot.recipe import Recipe
 from mutandis.flows.oneshot.running import storage_of
-from mutandis.flows.oneshot.session import Session, endless, length_of
+from mutandis.flows.oneshot.session import Session, endless, length_of, peek
 
 
 class Scripted:
@@ -62,6 +66,15 @@ def ignore(count, loss):
     pass
 
 
+def test_loaders_hear_which_epoch_begins():
+    heard = []
+    train, valid = (Told(toy_batches(2, i), lambda epoch, i=i: heard.append((i, epoch))) for i in range(2))
+    run = session(Scripted(), train=train, valid=valid)
+    run.run_epoch(ignore)
+    run.run_epoch(ignore)
+    assert heard == [(0, 0), (1, 0), (0, 1), (1, 1)]
+
+
 def test_policy_steps_alternate_with_weight_steps():
     search = Scripted()
     session(search).run_epoch(ignore)
@@ -90,6 +103,33 @@ def test_a_search_without_a_policy_is_not_asked_for_one():
     search = Scripted(data="none", outcome="none", draws=0)
     session(search).run_epoch(ignore)
     assert set(asked(search)) == {"progress", "weights"}
+
+
+def test_several_paths_share_a_weight_step_and_their_gradients_add_up():
+    class Two(Scripted):
+        def weights(self):
+            self.seen.append("weights")
+            return Selections(-1, {0: Index(len(self.seen) % 2), 1: Index(0)})
+
+    def trained(search):
+        shared = mu.share_weights(toy_program())
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for parameter in shared.module.parameters():
+                parameter.copy_(torch.randn(parameter.shape))
+        made = session(search, shared=shared, train=toy_batches(1, 0), schedule=None, clip=None,
+                       optimizer=lambda weights: torch.optim.SGD(weights, lr=0.1))  # fmt: skip
+        before = [parameter.detach().clone() for parameter in shared.module.parameters()]
+        made.run_epoch(ignore)
+        return [after.detach() - old for after, old in zip(shared.module.parameters(), before, strict=True)]
+
+    both, alone = Two(data="none", paths=2), Two(data="none", paths=1)
+    alone_too = Two(data="none", paths=1)
+    alone_too.seen.append("odd")
+    moves = [trained(search) for search in (both, alone, alone_too)]
+    assert asked(both) == ["progress", "weights", "weights", "progress"]
+    for together, first, second in zip(*moves, strict=True):
+        torch.testing.assert_close(together, first + second)
 
 
 def test_policy_steps_see_valid_batches_one_after_the_other():
@@ -236,3 +276,84 @@ def test_a_weight_that_comes_to_light_late_is_refused():
         "  expected: weights that the children made before training have\n"
         "  fix:      call shared.materialize(dna) with a DNA that has it before one_shot"
     )
+
+
+def linear():
+    return mu.share_weights(mu.nn.Sequential(mu.nn.Linear(2, 4), mu.oneof([mu.nn.Linear(4, 4), mu.nn.ReLU()])))
+
+
+def spread(child, batch):
+    return child(batch[0]).float().square().mean()
+
+
+@pytest.mark.parametrize(("precision", "expected"), [
+    ("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16),
+])  # fmt: skip
+def test_passes_run_in_the_precision_that_is_asked_for_and_weights_stay(precision, expected):
+    seen = []
+
+    def loss(child, batch):
+        seen.append(child(batch[0]).dtype)
+        return spread(child, batch)
+
+    search = RSPS().start_shared(linear().space.bare(), seed=0)
+    run = session(search, shared=linear(), loss=loss, precision=precision)
+    run.run_epoch(ignore)
+    assert set(seen) == {expected} and run.measures.device.type == "cpu"
+    assert all(p.dtype == torch.float32 for group in run.optimizer.param_groups for p in group["params"])
+    assert (run.scaler is not None) == (precision == "float16")
+
+
+@pytest.mark.parametrize("algorithm", [SNAS(learning_rate=0.1), DSNAS(learning_rate=1.0), GDAS(learning_rate=0.1),
+                                       ProxylessNAS(every=1, learning_rate=0.1)])  # fmt: skip
+def test_the_policy_learns_the_same_in_half_precision(algorithm):
+    def chances(precision):
+        shared = linear()
+        search = algorithm.start_shared(shared.space.bare(), seed=0)
+        run = session(search, shared=shared, loss=spread, precision=precision)
+        run.run_epoch(ignore)
+        return search.probabilities()[shared.points[0].path][0] - 0.5
+
+    whole, half = chances("float32"), chances("float16")
+    assert half == pytest.approx(whole, rel=0.2) and abs(whole) > 1e-3
+
+
+def test_a_step_whose_gradients_overflow_is_left_out_and_forgotten():
+    shared = linear()
+    search = RSPS().start_shared(shared.space.bare(), seed=0)
+    run = session(search, shared=shared, loss=spread, precision="float16")
+    run.scaler = torch.amp.GradScaler("cpu", init_scale=1e38)
+    before = {name: tensor.clone() for name, tensor in shared.module.state_dict().items()}
+    run._weight_step(toy_batches(1, 0)[0])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in shared.module.state_dict().items())
+    assert run.scaler.get_scale() < 1e38 and not run._guard._touched and not any(shared._store.used.values())
+
+
+def test_a_second_order_step_in_half_precision_is_refused():
+    shared = linear()
+    search = DARTS(order=2).start_shared(shared.space.bare(), seed=0)
+    with pytest.raises(SettingError) as caught:
+        session(search, shared=shared, precision="float16")
+    assert str(caught.value) == (
+        "cannot look a step ahead in half precision\n"
+        "  at:       one_shot.precision\n"
+        "  got:      'float16' (str)\n"
+        "  expected: a precision whose gradients need no scaling, for a second-order step\n"
+        "  fix:      use precision='bfloat16' or 'float32'"
+    )
+
+
+@pytest.mark.parametrize("has_generator", [True, False])
+def test_a_look_at_the_first_batch_leaves_no_trace(has_generator):
+    data = torch.utils.data.TensorDataset(torch.arange(8))
+
+    def order(looks):
+        torch.manual_seed(3)
+        generator = torch.Generator().manual_seed(5) if has_generator else None
+        loader = torch.utils.data.DataLoader(data, batch_size=2, shuffle=True, generator=generator)
+        for _ in range(looks):
+            peek(loader)
+        return torch.cat([batch for (batch,) in loader]).tolist()
+
+    assert order(0) == order(2) != list(range(8))
+    assert peek([4, 5]) == 4

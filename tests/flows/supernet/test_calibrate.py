@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import supernet_zoo as zoo
 import torch
 from torch.nn import functional as F
@@ -75,3 +76,62 @@ def test_without_batches_the_statistics_are_those_of_a_new_layer():
     assert shared.calibrate(dna, []) == 0
     norm = shared.materialize(dna).norm
     assert bool(norm.running_mean.eq(0).all()) and bool(norm.running_var.eq(1).all())
+
+
+def test_calibration_and_momentum_have_their_known_answers():
+    choice = mu.oneof([mu.nn.BatchNorm1d(1, affine=False), mu.nn.Identity()], name="choice")
+    batches = [torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [6.0]])]
+    shared = mu.share_weights(mu.nn.Sequential(choice, mu.nn.Linear(1, 1)), batches[0])
+    dna = shared.space.dna({"choice": 0})
+    shared.calibrate(dna, batches)
+    child = shared.export(dna)
+    assert (child[0].running_mean.item(), child[0].running_var.item()) == (3.0, 2.0)  # Unbiased, all alike.
+    plain = torch.nn.BatchNorm1d(1, affine=False, momentum=0.1)
+    for batch in batches:
+        plain(batch)
+    found = (plain.running_mean.item(), plain.running_var.item())
+    assert found == pytest.approx((0.59, 1.19), abs=1e-6)  # What it would be without: the start counts most.
+
+
+def scaled(norms="no_affine", norm=None):
+    """A norm outside of a choice, and one in a candidate."""
+    inner = mu.nn.Sequential(mu.nn.Linear(4, 4), norm or mu.nn.BatchNorm1d(4))
+    program = mu.nn.Sequential(
+        mu.nn.BatchNorm1d(4), mu.oneof([inner, mu.nn.Identity()], name="layer"), mu.nn.Linear(4, 1)
+    )
+    return program, mu.share_weights(program, zoo.features(6, 4), norms=norms)
+
+
+def step_on(shared):
+    optimizer = torch.optim.SGD(shared.module.parameters(), 0.5, momentum=0.9, weight_decay=0.1)
+    shared.guard(optimizer)
+    for _ in range(3):
+        optimizer.zero_grad()
+        shared.materialize(shared.space.dna({"layer": 0}))(zoo.features(6, 4)).square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("norm", [None, mu.nn.LayerNorm(4), mu.nn.GroupNorm(2, 4)])
+def test_scales_of_norms_in_candidates_are_left_alone(norm):
+    _, shared = scaled(norm=norm)
+    fixed = [name for name, p in shared.module.named_parameters() if not p.requires_grad]
+    assert len(fixed) == 2 and all(name.startswith("1.1.") for name in fixed)
+    step_on(shared)
+    child = shared.export(shared.space.dna({"layer": 0}))
+    assert torch.equal(child[1][1].weight, torch.ones(4)) and torch.equal(child[1][1].bias, torch.zeros(4))
+    assert child[1][1].weight.requires_grad  # It is the user's again.
+    assert not torch.equal(child[0].weight, torch.ones(4))
+
+
+def test_scales_are_trained_unless_it_is_asked_otherwise():
+    _, shared = scaled("given")
+    assert all(p.requires_grad for p in shared.module.parameters())
+    step_on(shared)
+    assert not torch.equal(shared.export(shared.space.dna({"layer": 0}))[1][1].weight, torch.ones(4))
+
+
+def test_a_program_with_fixed_scales_passes_the_comparison_with_real_children():
+    program, shared = scaled()
+    for dna in shared.space.enumerate():
+        assert shared.verify(dna, zoo.features(6, 4)).error < 1e-6
+    assert mu.space(program).materialize(shared.space.dna({"layer": 0}))[1][1].weight.requires_grad

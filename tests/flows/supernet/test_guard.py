@@ -158,3 +158,151 @@ def test_without_the_guard_zeros_flow(widths):
     before, _ = snapshot(widths, optimizer)
     step(widths, optimizer, 0)
     assert not torch.equal(before["0.weight"][4:], widths.module.state_dict()["0.weight"][4:])
+
+
+def test_what_was_used_before_a_step_that_is_left_out_is_forgotten():
+    width = mu.oneof([2, 4], name="width")
+    shared = mu.share_weights(mu.nn.Sequential(mu.nn.Linear(2, width), mu.nn.Linear(width, 1)), torch.zeros(1, 2))
+    optimizer = torch.optim.SGD(shared.module.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
+    guard = shared.guard(optimizer)
+
+    def backward(index):
+        optimizer.zero_grad()
+        shared.materialize(shared.space.dna({"width": index}))(torch.ones(3, 2)).sum().backward()
+
+    backward(1)
+    optimizer.step()
+    wide = shared.module.get_parameter("0.weight").detach().clone()
+    backward(1)
+    guard.forget()  # As where a loss was not finite.
+    backward(0)
+    optimizer.step()
+    assert torch.equal(shared.module.get_parameter("0.weight")[2:], wide[2:])
+    assert not torch.equal(shared.module.get_parameter("0.weight")[:2], wide[:2])
+
+
+class Flat(torch.optim.Optimizer):
+    """Momentum as kernels write it that go through memory without minding strides."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 0.05})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    state = self.state[parameter]
+                    buffer = state.setdefault("buffer", torch.zeros_like(parameter))
+                    assert parameter.is_contiguous() and parameter.grad.is_contiguous() and buffer.is_contiguous()
+                    buffer.mul_(0.9).add_(parameter.grad)
+                    parameter.sub_(buffer, alpha=group["lr"])
+
+
+def test_optimizers_of_others_get_parts_without_gaps(widths):
+    optimizer = Flat(widths.module.parameters())
+    widths.guard(optimizer)
+    twin = mu.share_weights(*([widths.space.program, zoo.features(5, 4)]))
+    twin.module.load_state_dict(widths.module.state_dict())
+    other = torch.optim.SGD(twin.module.parameters(), 0.05, momentum=0.9)
+    twin.guard(other)
+    for index in (1, 0, 2, 0, 1):
+        step(widths, optimizer, index)
+        step(twin, other, index)
+    for a, b in zip(widths.module.parameters(), twin.module.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_of_parts_is_the_step_of_what_is_set_aside(widths, name):
+    """The two ways of the guard agree; of two children that are one part each, the union is no box."""
+    twin = mu.share_weights(*([widths.space.program, zoo.features(5, 4)]))
+    twin.module.load_state_dict(widths.module.state_dict())
+    optimizers = [OPTIMIZERS[name](shared.module.parameters()) for shared in (widths, twin)]
+    widths.guard(optimizers[0])
+    guard = twin.guard(optimizers[1])
+    guard._may_swap = lambda *given: False
+    for index in (1, 0, 2, 0, 0, 1):
+        for shared, optimizer in zip((widths, twin), optimizers, strict=True):
+            step(shared, optimizer, index)
+    a, b = (snapshot(shared, optimizer) for shared, optimizer in zip((widths, twin), optimizers, strict=True))
+    assert all(torch.allclose(a[0][key], b[0][key], rtol=1e-5, atol=1e-7) for key in a[0])
+    assert all(torch.allclose(value, b[1][key][state], rtol=1e-4, atol=1e-7)
+               for key, states in a[1].items() for state, value in states.items())  # fmt: skip
+
+
+def test_the_optimizer_holds_the_shared_weights_between_steps(widths):
+    optimizer = OPTIMIZERS["Adam"](widths.module.parameters())
+    widths.guard(optimizer)
+    for index in (0, 0, 1):
+        step(widths, optimizer, index)
+    shared = list(widths.module.parameters())
+    assert all(a is b for a, b in zip(optimizer.param_groups[0]["params"], shared, strict=True))
+    assert set(optimizer.state) == set(shared)
+    again = OPTIMIZERS["Adam"](widths.module.parameters())
+    again.load_state_dict(optimizer.state_dict())
+    assert again.state[shared[0]]["exp_avg"].shape == shared[0].shape
+
+
+def test_a_step_that_fails_leaves_nothing_behind(widths):
+    twin = mu.share_weights(*([widths.space.program, zoo.features(5, 4)]))
+    twin.module.load_state_dict(widths.module.state_dict())
+    for shared, fails in ((widths, True), (twin, False)):
+        optimizer = OPTIMIZERS["momentum"](shared.module.parameters())
+        shared.guard(optimizer)
+        step(shared, optimizer, 0)
+        if fails:
+            optimizer.param_groups[0]["momentum"] = None
+            with pytest.raises(TypeError):
+                step(shared, optimizer, 0)
+            optimizer.param_groups[0]["momentum"] = 0.9
+        for index in (1, 1):
+            shared.module.zero_grad()
+            shared.materialize(dna(shared, index))(zoo.features(5, 4)).square().mean().backward()
+            optimizer.step()
+    for a, b in zip(widths.module.parameters(), twin.module.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_states_that_do_not_begin_at_zero_begin_everywhere_alike(widths):
+    optimizer = OPTIMIZERS["Rprop"](widths.module.parameters())
+    widths.guard(optimizer)
+    step(widths, optimizer, 0)
+    sizes = optimizer.state[widths.module.get_parameter("0.weight")]["step_size"]
+    assert torch.equal(sizes[4:], torch.full((4, 4), 0.01))
+
+
+def test_an_optimizer_without_states_steps_parts_from_its_second_step_on(widths, monkeypatch):
+    optimizer = OPTIMIZERS["SGD"](widths.module.parameters())
+    guard = widths.guard(optimizer)
+    step(widths, optimizer, 0)
+    monkeypatch.setattr(guard, "_set_aside", lambda *given: pytest.fail("set aside"))
+    step(widths, optimizer, 0)
+
+
+def test_weights_that_changed_under_a_backward_pass_are_noticed(widths):
+    optimizer = OPTIMIZERS["momentum"](widths.module.parameters())
+    widths.guard(optimizer)
+    for _ in range(2):
+        step(widths, optimizer, 0)
+    loss = widths.materialize(dna(widths, 0))(zoo.features(5, 4)).square().mean()
+    step(widths, optimizer, 0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_a_state_that_moved_is_found_where_it_is(widths):
+    optimizer = OPTIMIZERS["momentum"](widths.module.parameters())
+    widths.guard(optimizer)
+    for _ in range(3):
+        step(widths, optimizer, 0)
+    saved = copy.deepcopy(optimizer.state_dict())
+    step(widths, optimizer, 0)
+    optimizer.load_state_dict(copy.deepcopy(saved))
+    before, _ = snapshot(widths, optimizer)
+    step(widths, optimizer, 0)
+    child = widths.module.get_parameter("0.weight")
+    buffer = optimizer.state[child]["momentum_buffer"]
+    assert not torch.equal(buffer[:4], saved["state"][0]["momentum_buffer"][:4])
+    assert torch.equal(buffer[4:], saved["state"][0]["momentum_buffer"][4:])
+    assert not torch.equal(before["0.weight"][:4], child[:4])

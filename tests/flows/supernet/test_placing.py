@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import supernet_zoo as zoo
 import torch
 
 import mutandis as mu
 from mutandis.errors import LoweringError
+from mutandis.flows.supernet.lowering.labels import Desk
+from mutandis.flows.supernet.lowering.positions import Labels
 
 
 def test_a_cut_tensor_without_a_batch_is_refused_with_the_remedy():
@@ -57,3 +61,23 @@ def test_a_layer_that_only_some_children_have_is_placed_by_those():
     assert shared.module.state_dict()["short.weight"].shape == (6, 6)
     assert shared.report().unproven == ()
     assert all(shared.verify(dna, batch).error < 1e-9 for dna in shared.space.enumerate())
+
+
+def test_the_work_grows_by_as_much_with_each_further_decision(monkeypatch):
+    """Builds, passes of labels, and shapes of outputs: no more for the second four layers than for the first."""
+    passes, desks = [], []
+    run, made = Labels.__init__, Desk.__init__
+    monkeypatch.setattr(Labels, "__init__", lambda self, *a, **k: (passes.append(1), run(self, *a, **k))[1])
+    monkeypatch.setattr(Desk, "__init__", lambda self: (desks.append(self), made(self))[1])
+
+    def work(layers):
+        passes.clear()
+        desks.clear()
+        widths = [4, *(mu.oneof([3, 6]) for _ in range(layers)), 2]
+        program = mu.nn.Sequential(*(mu.nn.Linear(a, b) for a, b in itertools.pairwise(widths)))
+        shared = mu.share_weights(program, zoo.features(3, 4))
+        return shared.num_builds, len(passes), sum(desk.num_shapes for desk in desks)
+
+    few, more, most = (work(layers) for layers in (7, 11, 15))  # More DNAs than are enumerated.
+    assert [b - a for a, b in zip(few, more)] == [b - a for a, b in zip(more, most)] == [16, 8, 0]
+    assert few[1] < few[0] / 3 and few[2] <= 8  # Of 2 x 3 sizes, and those at the ends.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import supernet_zoo as zoo
 import torch
@@ -9,8 +11,10 @@ from torch import nn
 
 import mutandis as mu
 from mutandis.errors import DecisionError, LoweringError
+from mutandis.flows.costs import measures
 from mutandis.flows.supernet import Choice, Gate, Mixture, Subset
-from mutandis.models.nats import topology_program
+from mutandis.flows.supernet.choices import weighing
+from mutandis.models.nats import EDGES, OPERATIONS, Operation, topology_program
 
 
 @pytest.fixture
@@ -121,7 +125,7 @@ def test_numbers_and_unknown_arms_are_refused(shared):
         pass
     sizes = mu.share_weights(*zoo.programs()["widths of layers"])
     point = sizes.points[0].path
-    with pytest.raises(LoweringError, match="cannot run several arms of this decision"), sizes.select(
+    with pytest.raises(LoweringError, match="cannot mix the sizes of a decision"), sizes.select(
             sizes.space.dna({point: 0}), {point: Mixture(torch.ones(3))}):  # fmt: skip
         pass
 
@@ -178,15 +182,214 @@ def test_arms_of_a_width_that_is_decided_elsewhere_are_mixed_at_that_width():
         assert torch.allclose(mixed, live[2](live[0](zoo.features(3, 4))))
 
 
-def test_an_arm_with_decisions_of_its_own_is_refused():
-    width = mu.oneof([2, 4])
-    inner = mu.nn.Sequential(mu.nn.Linear(4, width), mu.nn.Linear(width, 4))
-    program = mu.nn.Sequential(mu.oneof([inner, mu.nn.Identity()], name="arm"))
+def test_an_arm_with_a_width_of_its_own_is_mixed_at_that_width():
+    width = mu.oneof([2, 4], name="width")
+    inner = mu.nn.Sequential(mu.nn.Linear(4, width), mu.nn.ReLU(), mu.nn.Linear(width, 4))
+    program = mu.nn.Sequential(mu.oneof([mu.nn.Identity(), inner], name="arm"))
     shared = mu.share_weights(program, zoo.features(3, 4))
-    dna = shared.space.random(0)
-    with (
-        pytest.raises(LoweringError, match="cannot run several arms"),
-        shared.select(dna, {"arm": Mixture(torch.ones(2))}),
+    weights, x = torch.tensor([0.3, 0.7], requires_grad=True), zoo.features(3, 4)
+    tensors = dict(shared.module.named_parameters())
+    first, last = (tensors[f"0.{k}.weight[0=1]"] for k in (0, 2))
+    bias, shift = (tensors[f"0.{k}.bias[0=1]"] for k in (0, 2))
+    for dna, given, size in (
+        (shared.space.dna({"arm": 0}), {"width": 1}, 4),
+        (shared.space.dna({"arm": 0}), {"width": 0}, 2),
+        (shared.space.dna({"arm": 0}), {}, 2),
+        (shared.space.dna({"arm": 1, "width": 1}), {}, 4),
     ):
+        hidden = torch.relu(x @ first[:size].T + bias[:size])
+        wanted = weights[0] * x + weights[1] * (hidden @ last[:, :size].T + shift)
+        expected = torch.autograd.grad(wanted.square().sum(), [weights, first, last, bias, shift])
+        shared.module.zero_grad()
+        weights.grad = None
+        with shared.select(dna, {"arm": Mixture(weights), **given}) as live:
+            found = live(x)
+            found.square().sum().backward()
+        assert torch.allclose(found, wanted)
+        grads = (t.grad for t in (weights, first, last, bias, shift))
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(grads, expected, strict=True))
+        assert not isinstance(shared.materialize(dna)[0], Choice)
+
+
+class HandCell(nn.Module):
+    """All operations of all edges of a cell, weighted."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.edges = nn.ModuleList(nn.ModuleList(Operation(n)(channels) for n in OPERATIONS) for _ in EDGES)
+        self.rows = []
+
+    def forward(self, x):
+        nodes = [x]
+        for node in range(1, 4):
+            parts = [
+                sum(w * op(nodes[source]) for w, op in zip(self.rows[e], self.edges[e], strict=True))
+                for e, (source, end) in enumerate(EDGES) if end == node
+            ]  # fmt: skip
+            nodes.append(sum(parts))
+        return nodes[-1]
+
+
+def test_a_network_of_shared_cells_is_that_which_is_written_by_hand(monkeypatch):
+    monkeypatch.setattr(weighing, "SMALL", 0)
+    program = topology_program(channels=2, cells_per_stage=1)
+    shared = mu.share_weights(program)
+    shared.module.double()
+    hand = mu.space(program).materialize(mu.space(program).random(0))
+    for place in (0, 2, 4):
+        hand.cells[place] = HandCell(2 * 2 ** (place // 2))
+    state = {re.sub(r"(edges\.\d+)\.(.*)\[\d+=(\d+)\]", r"\1.\3.\2", name): tensor
+             for name, tensor in shared.module.state_dict().items()}  # fmt: skip
+    hand.double().load_state_dict(state)
+    rows = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    hot = torch.eye(5, dtype=torch.float64)[3]
+    straight = hot - rows[2].softmax(0).detach() + rows[2].softmax(0)
+    weights = [rows[0].softmax(0), rows[1].softmax(0) * hot, hot * straight, *rows[3:].softmax(1)]
+    selections = [Mixture(weights[0]), Subset((3,), weights[1][3:4]), Gate(3, weights[2][3]),
+                  *map(Mixture, weights[3:5]), Subset((0, 4, 2), weights[5][[0, 4, 2]])]  # fmt: skip
+    for place in (0, 2, 4):
+        hand.cells[place].rows = [*weights[:5], weights[5] * torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0])]
+    x = zoo.images(size=8).double()
+    wanted = hand(x)
+    wanted.square().sum().backward(retain_graph=True)
+    expected, rows.grad = rows.grad, None
+    given = dict(zip((p.key for p in shared.points), selections, strict=True))
+    with shared.select(shared.space.random(3), given) as live:
+        found = live(x)
+        found.square().sum().backward()
+    assert torch.allclose(found, wanted, rtol=1e-10) and torch.allclose(rows.grad, expected, rtol=1e-8, atol=1e-10)
+    theirs = dict(hand.named_parameters())
+    for name, tensor in shared.module.named_parameters():
+        other = theirs[re.sub(r"(edges\.\d+)\.(.*)\[\d+=(\d+)\]", r"\1.\3.\2", name)].grad
+        assert (tensor.grad is None and not other.any()) or torch.allclose(tensor.grad, other, rtol=1e-8, atol=1e-10)
+
+
+def test_probed_arms_give_their_gates_a_gradient_and_learn_nothing(shared, outputs):
+    gates = torch.tensor([0.0, 1.0, 0.0], requires_grad=True)
+    probe = Gate(1, gates[1], {0: gates[0], 2: gates[2]})
+    shared.module.zero_grad()
+    x, dna = zoo.features(3, 4), shared.space.dna({"arm": 1})
+    with shared.select(dna, {"arm": probe}) as live:
+        found = live(x)
+        found.sum().backward()
+    assert torch.equal(found.detach(), outputs[1])
+    missing = {name for name, p in shared.module.named_parameters() if p.grad is None}
+    assert missing == {"1.weight[0=0]", "1.bias[0=0]"}
+    mixed = gates.detach().requires_grad_()
+    with shared.select(dna, {"arm": Mixture(mixed)}) as live:
+        live(x).sum().backward()
+    assert torch.allclose(gates.grad, mixed.grad)
+
+
+def test_an_offset_of_a_subset_changes_nothing_and_has_a_gradient(shared, outputs):
+    offset = torch.zeros((), requires_grad=True)
+    with shared.select(shared.space.dna({"arm": 0}), {"arm": Subset((1,), torch.ones(1), offset)}) as live:
+        found = live(zoo.features(3, 4))
+        found.sum().backward()
+    assert torch.equal(found.detach(), outputs[1])
+    assert float(offset.grad) == pytest.approx(float((1 - outputs[1] ** 2).sum()))
+
+
+def test_arms_are_in_the_mode_of_the_program(shared):
+    dna, both = shared.space.dna({"arm": 0}), {"arm": Subset((0, 1), torch.ones(2))}
+    shared.materialize(dna).eval()
+    with shared.select(dna, both) as live:
+        assert not any(module.training for module in live.modules())
+    shared.materialize(dna).train()
+    with shared.select(dna, both) as live:
+        assert all(module.training for module in live.modules())
+        choice = live[1]
+    with shared.select(dna, {"arm": Subset((0, 1), torch.zeros(2))}) as live:
+        assert live[1] is choice and not live(zoo.features(3, 4)).equal(torch.ones(3, 4))
+        assert torch.equal(live[1](zoo.features(3, 4)), torch.zeros(3, 4))
+
+
+def test_an_arm_whose_mode_was_changed_alone_is_in_that_of_the_program_again(shared):
+    first, second = (shared.space.dna({"arm": k}) for k in (0, 1))
+    both = {"arm": Subset((0, 1), torch.ones(2))}
+    with shared.select(first, both):
         pass
-    assert type(shared.materialize(dna)[0]) is not Choice
+    shared.materialize(second).eval()
+    shared.materialize(first).train()
+    with shared.select(first, both) as live:
+        assert all(module.training for module in live.modules())
+
+
+def test_weights_that_are_read_first_without_gradients_have_theirs_all_the_same(shared):
+    weights = torch.ones(3, requires_grad=True)
+    mixture = Mixture(weights)
+    with torch.no_grad():
+        assert len(mixture.weights) == 3
+    with shared.select(shared.space.dna({"arm": 0}), {"arm": mixture}) as live:
+        live(zoo.features(3, 4)).sum().backward()
+    assert weights.grad is not None
+
+
+def test_a_decision_that_the_dna_has_is_not_given_twice(shared):
+    with pytest.raises(DecisionError) as error, shared.select(shared.space.dna({"arm": 0}), {"arm": 1}):
+        pass
+    assert str(error.value) == (
+        "cannot decide twice\n"
+        "  at:       args[1]\n"
+        "  got:      1 (int)\n"
+        "  expected: a selection, or a decision that the DNA leaves out\n"
+        "  fix:      put the value into the DNA"
+    )
+
+
+@mu.symbolize
+class Beside(nn.Module):
+    """A module that a list holds beside the register, so that the whole is looked up at once."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+        self.all = [block]
+
+    def forward(self, x):
+        return self.all[0](x)
+
+
+def test_a_choice_in_a_module_that_is_held_by_an_attribute_is_refused_and_not_overlooked():
+    shared = mu.share_weights(Beside(mu.oneof([mu.nn.Linear(2, 2), mu.nn.Tanh()], name="block")))
+    dna = shared.space.dna({"block": 1})
+    with pytest.raises(LoweringError, match="cannot run several arms of a choice at once"), shared.select(
+            dna, {"block": Mixture(torch.ones(2))}):  # fmt: skip
+        pass
+    assert torch.equal(shared.materialize(dna)(torch.ones(1, 2)), torch.ones(1, 2).tanh())
+
+
+def library_network() -> nn.Module:
+    """Builds what somebody else wrote."""
+    return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["the program", "an argument"])
+def test_layers_of_one_class_put_into_a_library_network_are_arms(inside):
+    network = mu.bind(library_network)
+    network.rebind({"[2]": mu.oneof([mu.nn.Linear(4, 4), mu.nn.Linear(4, 4, bias=False)], name="arm")})
+    program = mu.nn.Sequential(network) if inside else network
+    shared = mu.share_weights(program, zoo.features(3, 4))
+    x, outputs = zoo.features(3, 4), []
+
+    def run(live):
+        return measures.call(live, x)
+
+    for index in range(2):
+        outputs.append(run(shared.materialize(shared.space.dna({"arm": index}))).detach().clone())
+    weights = torch.tensor([0.3, 0.7], requires_grad=True)
+    with shared.select(shared.space.dna({"arm": 0}), {"arm": Mixture(weights)}) as live:
+        mixed = run(live)
+        mixed.sum().backward()
+    torch.testing.assert_close(mixed.detach(), 0.3 * outputs[0] + 0.7 * outputs[1])
+    torch.testing.assert_close(weights.grad, torch.stack([output.sum() for output in outputs]))
+
+
+def test_a_choice_in_a_layer_put_into_a_library_network_has_arms():
+    network, inner = mu.bind(library_network), mu.oneof([mu.nn.Linear(4, 4), mu.nn.Linear(4, 4, bias=False)], name="in")
+    network.rebind({"[2]": mu.nn.Sequential(inner, mu.nn.Tanh())})
+    shared = mu.share_weights(network, zoo.features(3, 4))
+    weights = torch.tensor([0.5, 0.5], requires_grad=True)
+    with shared.select(shared.space.dna({"in": 0}), {"in": Mixture(weights)}) as live:
+        measures.call(live, zoo.features(3, 4)).sum().backward()
+    assert weights.grad is not None

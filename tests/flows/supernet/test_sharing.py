@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import supernet_zoo as zoo
+import torch
 from torch import nn
 
 import mutandis as mu
@@ -17,9 +20,25 @@ def test_what_is_no_program_with_modules_and_decisions_is_refused():
         mu.share_weights(mu.nn.Linear(2, 2))
     with pytest.raises(LoweringError, match="program without modules"):
         mu.share_weights({"x": mu.oneof([1, 2])})
-    for name, options in (("positions", "'proven' or 'leading'"), ("check", "'sampled' or 'always'")):
+    for name, options in (
+        ("positions", "'proven' or 'leading'"),
+        ("sizes", "'proven' or 'largest'"),
+        ("check", "'sampled' or 'always'"),
+    ):
         with pytest.raises(SettingError, match=f"{name}(.|\n)*{options}"):
             mu.share_weights(mu.oneof([mu.nn.ReLU(), mu.nn.Tanh()]), **{name: "some"})
+
+
+def test_what_shares_weights_already_is_refused():
+    program, batch = zoo.programs()["concat"]
+    with pytest.raises(LoweringError) as caught:
+        mu.share_weights(mu.share_weights(program, batch))
+    assert str(caught.value) == (
+        "cannot share weights twice\n"
+        "  got:      Shared(2 decisions, 170 shared weights) (Shared)\n"
+        "  expected: a program, or its space\n"
+        "  fix:      use it as it is, or copy.deepcopy(shared) for another one"
+    )
 
 
 def test_a_traced_function_is_refused():
@@ -62,4 +81,58 @@ def test_with_a_batch_four_children_are_verified(monkeypatch):
 
 def test_the_report_is_reached_without_loading_torch_before():
     program, batch = zoo.programs()["arms"]
-    assert lowering_report(program, batch).is_possible
+    assert lowering_report(program, batch=batch).is_possible
+
+
+def kernels():
+    size = mu.oneof([3, 5, 1], name="size")
+    pad = size // 2
+    depthwise = mu.nn.Conv2d(4, 4, size, padding=pad, groups=4)
+    return mu.nn.Sequential(
+        mu.nn.Conv2d(3, 4, 1), depthwise, mu.nn.BatchNorm2d(4), mu.nn.Conv2d(4, 2, size, padding=pad)
+    )
+
+
+def test_kernels_of_several_sizes_have_weights_of_their_own_if_they_shall():
+    shared = mu.share_weights(kernels(), zoo.images(), kernels="separate")
+    shapes = {name: tuple(p.shape) for name, p in shared.module.named_parameters() if name[0] in "13"}
+    assert shapes == {
+        f"{path}.{name}<{k}x{k}>": (out,) if name == "bias" else (out, inputs, k, k)
+        for path, out, inputs in (("1", 4, 1), ("3", 2, 4)) for name in ("weight", "bias") for k in (3, 5, 1)
+    }  # fmt: skip
+    assert "0.weight" in dict(shared.module.named_parameters())  # One size only.
+    for index, size in enumerate((3, 5, 1)):
+        dna = shared.space.dna({"size": index})
+        shared.module.zero_grad()
+        live = shared.materialize(dna)
+        live(zoo.images()).square().sum().backward()
+        used = {n for n, p in shared.module.named_parameters() if p.grad is not None and n[0] in "13"}
+        assert used == {f"{path}.{name}<{size}x{size}>" for path in "13" for name in ("weight", "bias")}
+        found = shared.verify(dna, zoo.images())
+        assert found.error < 1e-12 and found.positions == "proven"
+        assert torch.equal(shared.export(dna)[3].weight, live[3].weight)
+    cropped = mu.share_weights(kernels(), zoo.images())
+    assert cropped.module.state_dict()["3.weight"].shape == (2, 4, 5, 5)
+
+
+def test_widths_of_kernels_with_weights_of_their_own_are_parts_of_each():
+    size, width = mu.oneof([3, 5], name="size"), mu.oneof([4, 2], name="width")
+    program = mu.nn.Sequential(mu.nn.Conv2d(3, width, size, padding=size // 2), mu.nn.Conv2d(width, 2, 1))
+    shared = mu.share_weights(program, zoo.images(), kernels="separate")
+    assert shared.module.state_dict()["0.weight<5x5>"].shape == (4, 3, 5, 5)
+    for dna in shared.space.enumerate():
+        assert shared.verify(dna, zoo.images()).error < 1e-12
+    again = copy.deepcopy(shared)
+    assert set(again.module.state_dict()) == set(shared.module.state_dict())
+
+
+def test_a_setting_for_kernels_that_is_none_is_refused():
+    with pytest.raises(SettingError) as error:
+        mu.share_weights(kernels(), zoo.images(), kernels="apart")
+    assert str(error.value) == (
+        "cannot share weights\n"
+        "  at:       kernels\n"
+        "  got:      'apart' (str)\n"
+        "  expected: 'crop' or 'separate'\n"
+        "  fix:      leave it out"
+    )

@@ -121,3 +121,86 @@ def test_the_module_of_no_program_says_so():
         "  expected: one live module\n"
         "  fix:      call shared.materialize(dna) first, and run its modules one by one if there are several"
     )
+
+
+def test_a_forward_pass_with_other_tensors_is_refused():
+    program, batch = zoo.programs()["residual"]
+    shared = mu.share_weights(program, batch)
+    shared.materialize(shared.space.random(0))
+    same, other = dict(shared.module.named_parameters()), {"head.weight": torch.zeros(5, 8)}
+    assert torch.equal(torch.func.functional_call(shared.module, same, (batch,)), shared.module(batch))
+    with pytest.raises(LoweringError) as caught:
+        torch.func.functional_call(shared.module, other, (batch,))
+    assert str(caught.value) == (
+        "cannot run the shared module with other tensors\n"
+        "  at:       parameter weight\n"
+        "  got:      'another tensor in its place, as torch.func.functional_call puts it there' (str)\n"
+        "  expected: the shared weights, which the live program has views of\n"
+        "  fix:      call functional_call on shared.export(dna), or load tensors with load_state_dict"
+    )
+    assert torch.equal(shared.module(batch), shared.module(batch))  # All is as before.
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_the_live_program_follows_to_another_type_and_back(dtype):
+    program, batch = zoo.programs()["transformer"]
+    shared = mu.share_weights(program, batch)
+    live = shared.materialize(shared.space.random(2)).eval()
+    wanted = live(batch)
+    shared.module.to(dtype)
+    assert live(batch).dtype == dtype
+    live(batch).float().sum().backward()
+    assert {p.grad.dtype for p in shared.module.parameters() if p.grad is not None} == {dtype}
+    shared.module.float()
+    assert torch.allclose(live(batch), wanted, atol=5e-2 if dtype != torch.float64 else 1e-6)
+
+
+def test_another_device_is_followed_by_weights_and_by_what_layers_hold():
+    program, batch = zoo.programs()["transformer"]
+    shared = mu.share_weights(program, batch)
+    shared.module.to("meta")  # A device without numbers: shapes run through it.
+    for seed in range(3):
+        live = shared.materialize(shared.space.random(seed))
+        assert live(batch.to("meta")).shape == (2, 5, 11)
+        assert {t.device.type for t in (*live.parameters(), *live.buffers())} == {"meta"}
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        shared.module.to("cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_passes_in_half_precision_train_whole_weights(dtype):
+    program, batch = zoo.programs()["residual"]
+    shared = mu.share_weights(program, batch)
+    optimizer = torch.optim.SGD(shared.module.parameters(), 0.1, momentum=0.9)
+    shared.guard(optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+    before = shared.module.get_parameter("head.weight").detach().clone()
+    for seed in range(4):
+        live = shared.materialize(shared.space.random(seed))
+        with torch.autocast("cpu", dtype):
+            loss = live(batch).float().square().mean()
+        assert live.stem(batch).dtype == torch.float32  # Outside of the scope nothing is cast.
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    after = shared.module.get_parameter("head.weight")
+    assert after.dtype == torch.float32 and not torch.equal(after, before) and bool(torch.isfinite(after).all())
+    assert scaler.get_scale() == 256.0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_weights_train_on_a_gpu_as_on_the_cpu():
+    program, batch = zoo.programs()["residual"]
+    found = []
+    for device in ("cpu", "cuda"):
+        shared = mu.share_weights(program, batch)
+        shared.module.to(device)
+        optimizer = torch.optim.SGD(shared.module.parameters(), 0.1, momentum=0.9)
+        shared.guard(optimizer)
+        for seed in range(4):
+            optimizer.zero_grad()
+            shared.materialize(shared.space.random(seed))(batch.to(device)).square().mean().backward()
+            optimizer.step()
+        found.append({name: tensor.cpu() for name, tensor in shared.module.state_dict().items()})
+    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-4) for name in found[0])

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
@@ -21,13 +22,17 @@ from mutandis.flows.supernet.lowering.facts import Facts, facts_of, state_buffer
 from mutandis.flows.supernet.lowering.roots import Roots, is_call
 from mutandis.hyper import HyperValue, ManyOf, OneOf, SearchSpace
 from mutandis.hyper.arithmetic import Derived
-from mutandis.symbolic.record import LEAVES
-from mutandis.symbolic.traverse import children, edited
+from mutandis.hyper.points import CHOICE, MANY
+from mutandis.symbolic.modules.edits import find_layer
+from mutandis.symbolic.record import LEAVES, is_symbolic
+from mutandis.symbolic.traverse import children, edited, walk
 
 _LOCK = threading.RLock()
 _FILLS = frozenset(
     f for name, f in vars(nn.init).items() if name.endswith("_") and not name.startswith("_") and callable(f)
 ) | {torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.bernoulli_, torch.Tensor.exponential_}
+
+_PLAIN = frozenset({int, float, bool, str, type(None)})
 
 _NO_WEIGHTS = nn.Parameter(torch.empty(0))
 
@@ -43,20 +48,39 @@ class Child:
         roots: Its outermost modules by path prefix.
         tree: All its modules by path, parents first.
         owners: For modules that a candidate made, the decisions it was a candidate of.
-        facts: What its modules said about themselves when they were built.
         places: Where its tensors stand in the shared ones, by path, name and axis, if that is known and unusual.
     """
 
-    def __init__(self, values: Sequence[Any], roots: Mapping[str, nn.Module], owners: Mapping[int, set[Tag]]) -> None:
+    def __init__(
+        self,
+        values: Sequence[Any],
+        roots: Mapping[str, nn.Module],
+        owners: Mapping[int, set[Tag]],
+        call: Callable[[Sequence[Any], list[nn.Module], Sequence[Any]], Any],
+    ) -> None:
         self.values = tuple(values)
+        self._call = call
         self.roots = dict(roots)
         self.tree = tree_of(self.roots)
         self.owners = {path: owners[id(m)] for path, m in self.tree.items() if id(m) in owners}
-        self.facts: dict[str, Facts] = facts_of(self.tree)
         self.places: dict[tuple[str, str], dict[int, torch.Tensor]] = {}
 
+    @cached_property
+    def facts(self) -> dict[str, Facts]:
+        """What its modules say about themselves; asked for before anything is done to them."""
+        return facts_of(self.tree)
+
+    def run(self, batch: Sequence[Any]) -> Any:
+        """Returns what it makes of a batch."""
+        return self._call(self.values, list(self.roots.values()), batch)
+
     def strip(self) -> None:
-        """Lets go of the memory of parameters and running statistics; what is left are modules without weights."""
+        """Lets go of the memory of parameters and running statistics; what is left are modules and their facts."""
+        _ = self.facts  # As they are now.
+        self.drop_weights()
+
+    def drop_weights(self) -> None:
+        """Lets go of that memory only, where nobody will ask for facts."""
         for module in self.tree.values():
             for name, parameter in module._parameters.items():
                 if parameter is not None:
@@ -79,6 +103,7 @@ class Builder:
         self.roots = Roots(space)
         self._program = space.program
         self._seed = seed
+        self._has_arms = has_arms(space)
         self.num_builds = 0
 
     def build(self, values: Sequence[Any], *, init: bool = False) -> Child:
@@ -90,7 +115,13 @@ class Builder:
         """
         self.num_builds += 1
         recorder = _Recorder()
-        with _LOCK, _quiet(self._seed), recorder, torch.inference_mode(False), torch.enable_grad():
+        with (
+            _LOCK,
+            _quiet(self._seed),
+            recorder if self._has_arms else nullcontext(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
             if init:
                 made = self.roots.build(values)
             else:
@@ -100,8 +131,10 @@ class Builder:
         self._need_modules(modules)
         pairs = _Pairs(self.space, values)
         for (node, item), module in zip(zip(self.roots.nodes, made, strict=True), modules, strict=True):
-            pairs.walk(node, item, module)
-        return Child(values, dict(zip(self.roots.names(), modules, strict=True)), recorder.owners(pairs))
+            if self._has_arms:
+                pairs.walk(node, item, module)
+        roots = dict(zip(self.roots.names(), modules, strict=True))
+        return Child(values, roots, recorder.owners(pairs), self.roots.call)
 
     def _need_modules(self, modules: list[Any]) -> None:
         for path, module in zip(self.roots.paths, modules, strict=True):
@@ -146,14 +179,22 @@ class _Pairs:
         self.found: list[tuple[Tag, Any]] = []
 
     def walk(self, node: Any, made: Any, result: Any = None) -> None:
-        """Compares a node of the program with what it became."""
+        """Compares a node of the program with what it became.
+
+        Args:
+            node: A node of the program.
+            made: What stands there in the child.
+            result: The module that it makes, where it is a call.
+        """
         if type(node) in LEAVES or (id(node), id(made)) in self._seen:
             return
         self._seen.add((id(node), id(made)))
+        if result is None and is_call(made) and "_mu_cached_" in made.__dict__:
+            result = made._mu_result_()
         if isinstance(node, OneOf):
             index = self._index[id(node)]
             self.found.append(((index, -1), made if result is None else result))
-            self.walk(node.candidates[self._values[index]], made)
+            self.walk(node.candidates[self._values[index]], made, result)
         elif isinstance(node, ManyOf):
             self._walk_picks(node, made)
         elif not isinstance(node, (HyperValue, Derived)):
@@ -164,7 +205,9 @@ class _Pairs:
             edits = dict(edited(made))
             for where, item in edited(node):
                 if where in edits:
-                    self.walk(item, edits[where])
+                    # A call puts copies of the edits into each of its results.
+                    layer = find_layer(result, where)
+                    self.walk(item, layer if is_symbolic(layer) else edits[where], layer)
 
     def _walk_picks(self, node: ManyOf, made: Any) -> None:
         index = self._index[id(node)]
@@ -179,6 +222,14 @@ def space_index(space: SearchSpace) -> dict[int, int]:
     template: Any = space._template
     found.update(template._index_of)
     return found
+
+
+def has_arms(space: SearchSpace) -> bool:
+    """Returns whether some candidates are not plain values, so that modules may belong to them."""
+    hypers = [value for _, value, _ in walk(space.program, layers=False) if isinstance(value, (OneOf, ManyOf))]
+    if len(hypers) < sum(point.kind in (CHOICE, MANY) for point in space.points):
+        return True  # Some stand where a walk does not come.
+    return not all(type(c) in _PLAIN for value in hypers for c in value.candidates)
 
 
 class _Recorder:
@@ -238,4 +289,4 @@ class _Recorder:
         return made
 
 
-__all__ = ["Builder", "Child", "Tag", "space_index"]
+__all__ = ["Builder", "Child", "Tag", "has_arms", "space_index"]

@@ -64,6 +64,11 @@ class Dependencies:
         self._known: dict[Fact, dict[tuple[Any, ...], tuple[Any, tuple[Any, ...]]]] = defaultdict(dict)
         self._failure: Exception | None = None
 
+    @property
+    def space(self) -> SearchSpace:
+        """The space."""
+        return self._space
+
     def explore(self, seed: int) -> None:
         """Builds children until every fact is explained.
 
@@ -148,7 +153,7 @@ class Dependencies:
         return bool(value) if point.is_bool else label if isinstance(label, str) else None
 
     def _vary(self, point: Point, base: tuple[Any, ...]) -> None:
-        context = self._forced(point, base)
+        context = self.forced(point, base)
         built: list[Child] = []
         for value in _probes(point):
             given = list(context)
@@ -167,7 +172,7 @@ class Dependencies:
         if weight >= self._heaviest.get(index, (0, value))[0]:
             self._heaviest[index] = (weight, value)
 
-    def _forced(self, point: Point, base: tuple[Any, ...]) -> list[Any]:
+    def forced(self, point: Point, base: tuple[Any, ...]) -> list[Any]:
         """Returns raw values like `base` under which a conditional decision is active."""
         given = list(base)
         while not self._space.is_active(point, given):

@@ -29,6 +29,7 @@ _STATE: dict[type, frozenset[str]] = {
 """Buffers that training changes, by class; they are shared like weights. Others are computed by `__init__`."""
 
 _DEEPEST = 12
+_CLASSES = 256  # That are remembered; parametrised layers each have one of their own.
 
 RECORD = "_mu_"
 """The name under which the arguments of a symbolic module stand among its attributes."""
@@ -83,15 +84,27 @@ def _collect(path: str, module: nn.Module, found: dict[str, nn.Module], seen: se
 
 def state_buffers(module: nn.Module) -> frozenset[str]:
     """Returns the names of buffers that training changes."""
-    return frozenset().union(*(names for cls, names in _STATE.items() if isinstance(module, cls)))
+    kind: Any = type(module)  # Whose hash mypy takes for that of its instances.
+    return _state_of(kind)
+
+
+@functools.lru_cache(maxsize=_CLASSES)
+def _state_of(kind: type) -> frozenset[str]:
+    return frozenset().union(*(names for cls, names in _STATE.items() if issubclass(kind, cls)))
 
 
 def own_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yields the attributes of a module that are neither layers, nor tensors, nor torch's bookkeeping."""
-    skipped = frozenset().union(*(names for cls, names in _OWN_BOOKKEEPING.items() if isinstance(module, cls)))
+    kind: Any = type(module)
+    skipped = _skipped_of(kind)
     for name, value in module.__dict__.items():
-        if name not in _BOOKKEEPING and name not in skipped and "_hooks" not in name:
+        if name not in skipped and "_hooks" not in name:
             yield name, value
+
+
+@functools.lru_cache(maxsize=_CLASSES)
+def _skipped_of(kind: type) -> frozenset[str]:
+    return _BOOKKEEPING.union(*(names for cls, names in _OWN_BOOKKEEPING.items() if issubclass(kind, cls)))
 
 
 def facts_of(tree: Mapping[str, nn.Module]) -> dict[str, Facts]:

@@ -18,6 +18,7 @@ from mutandis.flows.supernet.lowering.children import Tag
 from mutandis.flows.supernet.lowering.dependencies import Dependencies
 from mutandis.flows.supernet.lowering.facts import RECORD
 from mutandis.hyper import SearchSpace
+from mutandis.hyper.points import MANY
 
 LARGEST_TABLE = 512
 _LISTS = {"Sequential", "ModuleList", "ParameterList"}
@@ -71,6 +72,7 @@ class Partition:
         self._forced = {_common(path, other) for path, other in dependencies.ties}
         self._own = {path: self._decisions_of(path) for path in sorted(dependencies.paths)}
         self._below: dict[str, frozenset[Tag]] = {}
+        self._effects: dict[int, list[str]] = {}
         self._refuse_shifts()
         for path in self._own:
             self._own[path] |= {index for home in self._homes(path) for index, _ in self.tags(home)}
@@ -153,6 +155,11 @@ class Partition:
 
     def side_effects(self, index: int) -> list[str]:
         """Returns what a choice decides beside which of its arms runs; attributes that are texts do not count."""
+        if index not in self._effects:
+            self._effects[index] = self._side_effects(index)
+        return self._effects[index]
+
+    def _side_effects(self, index: int) -> list[str]:
         found = []
         for (path, aspect), decisions in self._known.of.items():
             if index not in decisions or index in self._arms(path) or aspect == f".{RECORD}":
@@ -204,7 +211,7 @@ class Partition:
         """Returns the choices among which the weights of a module are not shared.
 
         Those are the choices among things other than numbers that made the module or one above it, or decide its
-        class, its tensors or its settings.
+        class, its tensors or its settings. Which of several picks have a module at all does not part its weights.
         """
         known, names = self._known, ("tensors", *(f".{name}" for name in self._names[path] if name != RECORD))
         tags = set(self._tags_below(path))
@@ -224,9 +231,13 @@ class Partition:
             decisions = {index for index, _ in tags}
             for name in ("exists", "kind"):
                 fresh = self._known.of[path, name]
-                tags |= {(i, -1) for i in fresh if not self._is_number(i) and i not in decisions}
+                parting = {i for i in fresh if not (self._is_number(i) or (name == "exists" and self._is_many(i)))}
+                tags |= {(i, -1) for i in parting if i not in decisions}
             self._below[path] = frozenset(tags)
         return self._below[path]
+
+    def _is_many(self, index: int) -> bool:
+        return self._space.points[index].kind == MANY
 
     def _is_number(self, index: int) -> bool:
         return self._known.is_number(self._space.points[index])

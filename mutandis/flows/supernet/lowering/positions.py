@@ -10,7 +10,6 @@ be known about that code, and where it mixes channels no signature agrees and th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,13 +22,13 @@ from torch.overrides import TorchFunctionMode
 from mutandis.flows.supernet.cuts import blocks_index
 from mutandis.flows.supernet.lowering.children import Child
 from mutandis.flows.supernet.lowering.facts import join, state_buffers
+from mutandis.flows.supernet.lowering.labels import Desk, Unread, has_known_shape, label
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 _BLOCKS = (2, 3, 4)
 _CLOSE = 1e-9
 _FEWEST = 4  # Three numbers may lie on a line by chance of the code; four random ones do not.
 _INPUTS = {("weight", 0), ("weight", 1), ("running_mean", 0), ("in_proj_weight", 1), ("weight_ih_l0", 1)}
-_PRIMES = (73856093, 19349663, 83492791, 49979687, 67867967, 86028121)
 
 
 @dataclass(slots=True)
@@ -84,6 +83,7 @@ class Labels:
         batch: Positional arguments of its module, floats in float64.
         full: Sizes of the shared tensors, for `blocks`.
         blocks: Layers whose outputs consist of several blocks, by path.
+        desk: What passes through other children have found that holds here too.
 
     Attributes:
         child: The child.
@@ -92,9 +92,9 @@ class Labels:
         failure: What the pass raised.
     """
 
-    def __init__(
-        self, child: Child, batch: tuple[Any, ...], full: Full | None = None, blocks: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, child: Child, batch: tuple[Any, ...], full: Full | None = None,
+                 blocks: Mapping[str, int] | None = None, desk: Desk | None = None) -> None:  # fmt: skip
+        self._desk = desk or Desk()
         self._full = full or Full()
         self._blocks = blocks or {}
         self._calls: dict[str, int] = {}
@@ -102,16 +102,28 @@ class Labels:
         self.signatures: dict[str, torch.Tensor] = {}
         self.outputs: dict[str, int] = {}
         self.failure: Exception | None = None
+        self._names = {id(tensor): f"{join(path, name)} itself" for path, module in child.tree.items()
+                       for name, tensor in module._parameters.items()}  # fmt: skip
+        tables = [
+            (m.__dict__, m._parameters) for m in child.tree.values() if isinstance(m, _NORMS) or has_known_shape(m)
+        ]
+        for attributes, _ in tables:
+            attributes["_parameters"] = {}
         for path, module in child.tree.items():
             self._install(path, module)
-        root = next(iter(child.roots.values()))
+        for root in child.roots.values():
+            root.double().eval()
+        for attributes, table in tables:
+            attributes["_parameters"] = Unread(table, self._draw)
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]), _Attention(self):
                 torch.default_generator.manual_seed(0)
-                root.double().eval()(*batch)
+                child.run(batch)
         except Exception as error:
             self.failure = error
-        child.strip()  # Only what layers there are is asked for afterwards.
+        for attributes, table in tables:
+            attributes["_parameters"] = table
+        child.drop_weights()  # Only what layers there are is asked for afterwards.
 
     def _install(self, path: str, module: nn.Module) -> None:
         for name, value in module.__dict__.items():
@@ -121,19 +133,26 @@ class Labels:
         if forward is not None:
             module.__dict__["forward"] = forward
         state = state_buffers(module)
-        own = {name: buffer for name, buffer in module._buffers.items() if name not in state}
-        for name, tensor in (*module._parameters.items(), *own.items()):
-            if tensor is not None and tensor.is_floating_point():
-                tensor.data = label(f"{join(path, name)} itself", tuple(tensor.shape))
+        for parameter in module._parameters.values():
+            self._draw(parameter)
+        for name, buffer in module._buffers.items():
+            if name not in state and buffer is not None and buffer.is_floating_point():
+                buffer.data = label(f"{join(path, name)} itself", tuple(buffer.shape))
+
+    def _draw(self, parameter: torch.Tensor | None) -> None:
+        """Labels a parameter, the first time it is asked for."""
+        name = self._names.pop(id(parameter), None)
+        if parameter is not None and name is not None and parameter.is_floating_point():
+            parameter.data = label(name, tuple(parameter.shape))
 
     def _forward(self, path: str, module: nn.Module) -> Callable[..., Any] | None:
-        plain = module.forward
+        plain, shaped = module.forward, self._desk.output
         if isinstance(module, _NORMS):
             return lambda x: (self.note(path, x, channel_axis(module, x)), x)[1]
         if is_depthwise(module):
-            return lambda x, *rest: self._depthwise(path, module, x, plain(x, *rest))
+            return lambda x, *rest: self._depthwise(path, module, x, shaped(module, plain, x, *rest))
         if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
-            return lambda x, *rest: self._produced(path, module, x, plain(x, *rest))
+            return lambda x, *rest: self._produced(path, module, x, shaped(module, plain, x, *rest))
         if isinstance(module, nn.Embedding):
             return lambda x: self._labelled(path, plain(x), -1, 1)
         if isinstance(module, nn.RNNBase):
@@ -145,7 +164,7 @@ class Labels:
     def note(self, path: str, x: torch.Tensor, axis: int) -> torch.Tensor:
         """Notes and returns the signatures of the channels of a tensor under a name."""
         rows = x.double().movedim(axis, 0).reshape(x.shape[axis], -1)
-        signature = (rows * label("signature", (rows.shape[1],))).sum(1)
+        signature = (rows * self._desk.label("signature", (rows.shape[1],))).sum(1)
         before = self.signatures.get(path)
         if before is not None and len(before) == len(signature):
             signature = signature + before * 0.37  # A layer that is called twice must agree in both.
@@ -188,7 +207,9 @@ class Labels:
         if apart and blocks > 1:
             shape = [size // blocks if i == axis else n for i, n in enumerate(y.shape)]
             return torch.cat([label(f"{path} {call} block {b}", tuple(shape)) for b in range(blocks)], axis)
-        index = None if blocks == 1 else blocks_index(blocks, size, self._full.outputs[path])
+        if blocks == 1:
+            return self._desk.label(f"{path} {call}", tuple(y.shape))
+        index = blocks_index(blocks, size, self._full.outputs[path])
         return label(f"{path} {call}", tuple(y.shape), axis, index)
 
 
@@ -221,34 +242,16 @@ def channel_axis(module: nn.Module, x: torch.Tensor) -> int:
     return x.dim() - 1 if last else min(1, x.dim() - 1)
 
 
-def label(name: str, shape: tuple[int, ...], axis: int = 0, index: torch.Tensor | None = None) -> torch.Tensor:
-    """Returns numbers in [0.5, 1.5) that depend on a name and the index of each element, not on the shape.
-
-    Args:
-        name: Tells tensors apart.
-        shape: Of the result.
-        axis: The axis that `index` is about.
-        index: Places along the axis, in order; by default the leading ones.
-    """
-    seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest(), "big")
-    total = torch.tensor(seed)
-    for number, size in enumerate(shape):
-        places = index if index is not None and number == axis else torch.arange(size)
-        spread = [-1 if i == number else 1 for i in range(len(shape))]
-        total = total + (places * _PRIMES[number % len(_PRIMES)] * (number + 1)).reshape(spread)
-    for shift, factor in ((15, 2246822519), (13, 3266489917)):  # The mixing steps of xxHash, on 40 bits.
-        total = ((total ^ (total >> shift)) * factor) & 0xFFFFFFFFFF
-    return (total ^ (total >> 16)).double() / 2**40 + 0.5
-
-
 def match(signature: torch.Tensor, known: torch.Tensor) -> torch.Tensor | None:
     """Returns where each of some signatures stands among others, or None if one stands nowhere."""
     if len(known) < len(signature):
         return None
+    places, lead = torch.arange(len(signature)), known[: len(signature)]
+    if bool(((signature - lead).abs() <= _CLOSE * (1 + lead.abs())).all()):
+        return places  # As mostly; what follows costs the product of both numbers of channels.
     near = (signature[:, None] - known[None]).abs() <= _CLOSE * (1 + known.abs())
-    places = torch.arange(len(signature))
     if not bool(near.any(1).all()):
-        return places if _is_affine(signature, known[: len(signature)]) else None
+        return places if _is_affine(signature, lead) else None
     here = near[places, places]  # Equal channels, such as zeros, are taken where they stand.
     return torch.where(here, places, near.double().argmax(1))
 
@@ -270,6 +273,7 @@ class Finder:
         batch: Positional arguments of its module, floats in float64.
         full: Sizes of the shared tensors at its layers.
         references: Passes through larger children, made as they are asked for.
+        desk: What passes through other children have found.
 
     Attributes:
         unknown: Layers of which it is not known.
@@ -277,9 +281,10 @@ class Finder:
     """
 
     def __init__(self, build: Callable[[], Child], batch: tuple[Any, ...], full: Full,
-                 references: Callable[[], Iterable[Labels]]) -> None:  # fmt: skip
+                 references: Callable[[], Iterable[Labels]], desk: Desk | None = None) -> None:  # fmt: skip
         self._build, self._batch, self._full, self._references = build, batch, full, references
-        self._labels = Labels(build(), batch, full)
+        self._desk = desk or Desk()
+        self._labels = Labels(build(), batch, full, desk=self._desk)
         self._blocks: dict[str, int] = {}
         self._matched, self.unknown = self._match(self._labels)
         self.failure = self._labels.failure
@@ -311,7 +316,7 @@ class Finder:
             full = self._full.outputs.get(path, size)
             for count in (n for n in _BLOCKS if size < full and size % n == 0 and full % n == 0):
                 blocks = {**self._blocks, path: count}
-                labels = Labels(self._build(), self._batch, self._full, blocks)
+                labels = Labels(self._build(), self._batch, self._full, blocks, self._desk)
                 matched, unknown = self._match(labels)
                 if len(unknown) < len(self.unknown):
                     self._labels, self._blocks, self._matched, self.unknown = labels, blocks, matched, unknown

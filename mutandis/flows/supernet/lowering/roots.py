@@ -11,7 +11,6 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from mutandis.errors import LoweringError
@@ -24,6 +23,9 @@ from mutandis.symbolic.record import LEAVES, is_symbolic, real_class
 from mutandis.symbolic.traverse import children, edited
 from mutandis.symbolic.undecided import Undecided
 
+Run = Callable[..., Any]
+"""Called with a program and the parts of a batch."""
+
 
 class Roots:
     """Where the modules of a program stand.
@@ -34,6 +36,7 @@ class Roots:
     Attributes:
         paths: Symbolic path of each outermost module; empty for a program that is a module.
         nodes: What stands there in the program.
+        run: How a batch goes through the program; None where its only module is called.
 
     Raises:
         LoweringError: there is no module, or one stands below a choice outside any module.
@@ -55,6 +58,7 @@ class Roots:
         self.nodes = [node for _, node in self._nodes]
         self._slots = [self._slot(Path.parse(point.paths[0])) for point in self._inner.points]
         self._live: list[nn.Module] = []
+        self.run: Run | None = None
         self._outer: Callable[[Sequence[Any]], Any] | None = None
 
     def _slot(self, path: Path) -> int:
@@ -78,19 +82,23 @@ class Roots:
         return tuple(_name(path) for path in self.paths)
 
     def wrap(self, values: Sequence[Any], live: list[nn.Module]) -> Any:
-        """Returns the program of raw values around live modules.
-
-        Raises:
-            LoweringError: it has made an optimizer.
-        """
-        is_first = self._outer is None
+        """Returns the program of raw values around live modules."""
         if self._outer is None:
             self._outer = self._compile_outer()
         self._live[:] = live
-        program = self._outer(values)
-        if is_first:
-            _refuse_optimizers(program)
-        return program
+        return self._outer(values)
+
+    def call(self, values: Sequence[Any], modules: list[nn.Module], batch: Sequence[Any]) -> Any:
+        """Returns what the program of raw values makes of a batch, around given modules.
+
+        Raises:
+            LoweringError: there are several modules, and nobody has said how a batch goes through them.
+        """
+        if self.run is not None:
+            return self.run(self.wrap(values, modules), *batch)
+        if len(modules) > 1:
+            raise several_modules(self.paths)
+        return modules[0](*batch)
 
     def _compile_outer(self) -> Callable[[Sequence[Any]], Any]:
         places = {id(node): number for number, (_, node) in enumerate(self._nodes)}
@@ -118,25 +126,18 @@ class LiveCall:
         """Returns the live module."""
         return self._module
 
+    _mu_preview_ = __call__
 
-def _refuse_optimizers(program: Any) -> None:
-    """Refuses programs that make an optimizer as they are built: it would be made anew for each DNA."""
-    pending = [(Path(), program)]
-    while pending:
-        path, value = pending.pop()
-        if type(value) in LEAVES or isinstance(value, nn.Module):
-            continue
-        pending.extend((path / step, item) for step, item in children(value))
-        attributes = getattr(value, "__dict__", None)
-        for name, item in attributes.items() if isinstance(attributes, dict) else ():
-            if isinstance(item, torch.optim.Optimizer):
-                raise LoweringError(
-                    "cannot share weights with an optimizer that a program makes when it is built",
-                    at=path / name,
-                    got=item,
-                    expected="one optimizer for all children",
-                    fix="make it once, of shared.module.parameters(), or inside the method that trains",
-                )
+
+def several_modules(paths: Sequence[str]) -> LoweringError:
+    """Returns the error for a batch of a program of several modules."""
+    shown = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
+    return LoweringError(
+        "cannot tell how a batch goes through a program of several modules",
+        at=shown,
+        expected="a function of the program and the batch",
+        fix="pass run=lambda program, x: ..., which calls them one after the other",
+    )
 
 
 def _name(path: str) -> str:
@@ -200,4 +201,4 @@ def _visit(value: Any, path: Path, found: dict[int, tuple[Path, Any]], choice: A
         _visit(item, path + where, found, inside)
 
 
-__all__ = ["LiveCall", "Roots", "is_call", "is_module_like"]
+__all__ = ["LiveCall", "Roots", "Run", "is_call", "is_module_like", "several_modules"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 import mutandis as mu
 from mutandis.errors import LoweringError
-from mutandis.flows.supernet.lowering.children import Builder, _NoInit
+from mutandis.flows.supernet.lowering.children import Builder, _NoInit, has_arms
 
 
 class Conv:
@@ -118,3 +120,13 @@ def test_an_error_of_the_users_code_passes_through():
 
     with pytest.raises(KeyError, match="mine"):
         builder(mu.symbolize(Broken)(mu.oneof([1, 2]))).build((0,))
+
+
+def test_modules_may_belong_to_candidates_unless_all_are_plain_values():
+    width, arm = mu.oneof([4, 8]), mu.oneof([mu.nn.ReLU(), mu.nn.GELU()])
+    plain = mu.space(
+        mu.nn.Sequential(mu.nn.Linear(4, width, bias=mu.oneof([True, False])), mu.nn.Dropout(mu.floatv(0, 1)))
+    )
+    assert not has_arms(plain)
+    assert has_arms(mu.space(mu.nn.Sequential(mu.nn.Linear(4, width), arm)))
+    assert has_arms(SimpleNamespace(program=1, points=plain.points))  # Some stand where a walk does not come.

@@ -106,3 +106,22 @@ def test_what_a_choice_decides_beside_its_arms_is_told():
     size = mu.oneof(["a", "b"])
     partition = cut(Net(mu.nn.ReLU(), mu.derive({"a": 1, "b": 2}.get, size)))
     assert partition.side_effects(0) == ["last tensors", "last.in_features"]
+
+
+@mu.symbolize
+class Named(nn.Module):
+    """A layer for each of some names, at a place of its own."""
+
+    def __init__(self, names):
+        super().__init__()
+        self.layers = nn.ModuleDict({name: nn.Linear(2, 3 if name == "c" else 2) for name in names})
+
+
+def test_which_of_several_picks_have_a_layer_does_not_part_its_weights():
+    partition = cut(Named(mu.manyof(2, ["a", "b", "c"], ordered=False)))
+    assert {partition.tags(f"layers.{name}") for name in "abc"} == {()}
+
+
+def test_a_choice_of_whether_there_is_a_layer_parts_its_weights():
+    partition = cut(Named(mu.oneof([["a"], ["a", "b"]])))
+    assert partition.tags("layers.a") == () and partition.tags("layers.b") == ((0, -1),)

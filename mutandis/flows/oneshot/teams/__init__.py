@@ -1,0 +1,1 @@
+"""Processes that train one set of shared weights together."""

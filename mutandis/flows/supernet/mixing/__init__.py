@@ -1,0 +1,1 @@
+"""Several sizes of one decision at once: masks, interpolated channels, kernels, and depths."""
