@@ -1,10 +1,11 @@
 """Study stores beside Optuna's: trials per second, time to open, memory per trial.
 
-    python benchmarks/stores.py [--trials 400] [--postgres URL] [--json FILE]
+    python benchmarks/stores.py [--trials 400] [--rounds 3] [--postgres URL] [--json FILE]
 
 A trial is the same work for both: begin, five decisions, a child program of 2.3 kB, three reports of one metric, and
-the result, each at once visible to other processes. Every measurement runs in processes of its own on an empty store,
-the rival's right after ours.
+the result, each at once visible to other processes. Every measurement runs in processes of its own on an empty store.
+All stores are measured in turn, `--rounds` times over; a ratio is the median of those within one round, with the
+smallest and the largest, so that a machine that others use too shifts both sides alike.
 
 Classes of durability: Optuna's SQLite (rollback journal, synchronous=FULL) and its journal file (fsync after each
 append) write results that survive a power cut. Ours do with `durability="power"`; with the default, `process`, results
@@ -15,10 +16,12 @@ on a memory disk (/dev/shm), where nothing waits for a disk and only the CPU cou
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -158,12 +161,12 @@ def script(text: str, where: str) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
-def measure(trials: int, postgres: str | None, num_opened: int) -> dict[str, Any]:
+def measure(trials: int, rounds: int, postgres: str | None, num_opened: int) -> dict[str, Any]:
     """Returns all figures."""
     folder, fast = Path(tempfile.mkdtemp(prefix="stores-")), Path(tempfile.mkdtemp(prefix="stores-", dir="/dev/shm"))
     found: dict[str, Any] = {"rates": [], "open": [], "memory": []}
     try:
-        for count in PROCESSES:
+        for count, number in itertools.product(PROCESSES, range(rounds)):
             for name, durability, work, arguments, times in cases(folder, fast, postgres):
                 for path in (*folder.iterdir(), *fast.iterdir()):
                     path.unlink()
@@ -171,7 +174,7 @@ def measure(trials: int, postgres: str | None, num_opened: int) -> dict[str, Any
                     optuna_prepare(*arguments)
                 total = trials * times if times else max(trials // 8, 8)
                 per_second, cpu_ms = rate(work, arguments, total, count)
-                row = {"store": name, "class": durability, "processes": count, "trials": total,
+                row = {"store": name, "class": durability, "processes": count, "round": number, "trials": total,
                        "trials_per_s": round(per_second, 1), "cpu_ms_per_trial": round(cpu_ms, 3)}  # fmt: skip
                 found["rates"].append(row)
                 print(f"{name:16}{durability:14}{count} process(es) {total:6} trials "
@@ -194,23 +197,28 @@ def measure(trials: int, postgres: str | None, num_opened: int) -> dict[str, Any
 
 
 def ratios(found: dict[str, Any]) -> None:
-    """Prints ours to Optuna's, class by class."""
-    rows = {(r["store"], r["class"], r["processes"]): r["trials_per_s"] for r in found["rates"]}
+    """Prints ours to Optuna's, class by class: the median of the rounds, the smallest and the largest."""
+    rows = {(r["store"], r["class"], r["processes"], r["round"]): r["trials_per_s"] for r in found["rates"]}
+    rounds = range(1 + max(number for *_, number in rows))
     pairs = (("power", "power"), ("process", "power"), ("memory disk", "memory disk"))
     for mine, theirs in (("sqlite", "optuna sqlite"), ("jsonl", "optuna journal")):
         for durability, rival in pairs:
-            shown = [f"{rows[mine, durability, n] / rows[theirs, rival, n]:7.1f}x" for n in PROCESSES]
-            print(f"{mine} ({durability}) to {theirs} ({rival}): {' '.join(shown)} with {PROCESSES} processes")
+            shown = []
+            for n in PROCESSES:
+                found_here = [rows[mine, durability, n, i] / rows[theirs, rival, n, i] for i in rounds]
+                shown.append(f"{statistics.median(found_here):.1f} [{min(found_here):.1f}-{max(found_here):.1f}]")
+            print(f"{mine} ({durability}) to {theirs} ({rival}): {', '.join(shown)} with {PROCESSES} processes")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--opened", type=int, default=10_000, help="trials of the study that is opened")
     parser.add_argument("--postgres", help="address of an empty data base, to measure it too")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = {"load": os.getloadavg(), **measure(options.trials, options.postgres, options.opened)}
+    found = {"load": os.getloadavg(), **measure(options.trials, options.rounds, options.postgres, options.opened)}
     ratios(found)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))

@@ -51,8 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         Exception: what code of the user raises; and what mutandis raises, with `--traceback`.
     """
+    given = with_joined_values(sys.argv[1:] if argv is None else argv)
+    if not given:
+        make_parser().print_help(sys.stderr)
+        return MISUSED
     try:
-        options = make_parser().parse_args(with_joined_values(sys.argv[1:] if argv is None else argv))
+        options = make_parser().parse_args(given)
     except SystemExit as stop:  # What argparse raises for --help, --version and misuse.
         return int(stop.code or 0)
     try:

@@ -11,6 +11,7 @@ from typing import Any
 from mutandis.errors import StorageError, closest
 from mutandis.flows import Study
 from mutandis.flows.studies.stores import open_store
+from mutandis.flows.studies.stores.registry import file_of
 
 COMMAND = "command"
 """Under which note of its header a study keeps the options of the command line that searched."""
@@ -19,6 +20,7 @@ _KEPT = (
     "target", "objective", "objectives", "algorithm", "settings", "scheduler", "scheduler_settings", "seed",
     "deterministic", "trials", "trial_timeout", "memory_bytes", "max_failures", "workers", "executor",
 )  # fmt: skip
+_FIX = "check the path; mutandis run SCRIPT:PROGRAM --study FILE makes one"
 _LISTS = ("settings", "scheduler_settings")
 
 
@@ -33,21 +35,38 @@ def open_study(where: str, name: str | None = None, *, make: bool = False) -> St
     Raises:
         StorageError: there is no such file or study, several are there and none is named, or it cannot be opened.
     """
-    path = Path(where)
-    if not make and "://" not in where and not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path()
-        near = [str(path.with_name(other.name)) for other in folder.iterdir() if other.suffix in (".db", ".jsonl")]
-        raise StorageError("cannot find a study", at=where, expected=f"a file that a study wrote{closest(where, near)}",
-                           fix="check the path; mutandis run SCRIPT:PROGRAM --study FILE makes one")  # fmt: skip
+    path = file_of(where)
+    if not make and path is not None and not _has_lines(path):
+        raise _no_study(where, path)
     with open_store(where) as store:
         known = store.studies()
     if name is None:
         name = known[0] if len(known) == 1 else "study"
     if name not in known and not make:
-        raise StorageError("cannot find a study", at=where, got=name,
-                           expected=f"one of {', '.join(known) or 'no studies at all'}{closest(name, known)}",
-                           fix="name it: --name NAME" if known else "check the path or the address")  # fmt: skip
+        if not known:
+            raise StorageError("cannot find a study", at=where, got="a store without any",
+                               expected="a store that a search has used", fix=_FIX)  # fmt: skip
+        raise StorageError(
+            "cannot find a study",
+            at=where,
+            got=name,
+            expected=f"one of {', '.join(known)}{closest(name, known)}",
+            fix="name it: --name NAME",
+        )
     return Study(where, name=name)
+
+
+def _has_lines(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _no_study(where: str, path: Path) -> StorageError:
+    """Returns the error for a path at which no study is; opening that would make one."""
+    folder = path.parent if path.parent.is_dir() else Path()
+    others = [other for other in folder.iterdir() if other.suffix in (".db", ".jsonl") and _has_lines(other)]
+    near = closest(where, [str(path.with_name(other.name)) for other in others])
+    found = {"got": "a folder" if path.is_dir() else "an empty file"} if path.exists() else {}
+    return StorageError("cannot find a study", at=where, expected=f"a file that a study wrote{near}", fix=_FIX, **found)
 
 
 def recall(study: Study) -> dict[str, Any]:

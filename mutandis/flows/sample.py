@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
@@ -11,8 +12,9 @@ from types import TracebackType
 from typing import Any
 
 from mutandis.algorithms import Algorithm
+from mutandis.algorithms.oneshot.protocol import OneShot
 from mutandis.algorithms.schedulers import Scheduler
-from mutandis.errors import MutandisWarning, SettingError, SpaceExhausted
+from mutandis.errors import MutandisWarning, SettingError, SpaceExhausted, StorageError
 from mutandis.flows.engine import Engine
 from mutandis.flows.escape import escaped
 from mutandis.flows.feedback import TrialFeedback
@@ -64,8 +66,12 @@ def sample(
 
     With `study="search.db"` any number of processes, on any machines that see the store, run the same script and share
     one search. Killed at any instant and started again, it goes on: what a lost worker left is taken over by whoever
-    comes first, with `feedback.attempt` above 1 and what is in `feedback.checkpoint`. Ctrl-C gives a trial back. A
+    comes first, with `feedback.attempt` above 1 and what is in `feedback.checkpoint`. Ctrl-C gives a trial back, and so
+    does a store that cannot be used any more (a full disk, say), which raises `StorageError` from the loop. A
     worker leaves when nothing is left for it, though others may still be at their last trials.
+
+    With `mu.share_weights(program)` in the place of the program, children share their weights. Algorithms that follow
+    the gradient of a loss, such as DARTS, then come with the loop of `mu.flows.steps`, whose feedback takes the loss.
 
     Args:
         program: What holds hyper values: a symbolic object, a list, tuple or dict, a hyper value; or a `SearchSpace`;
@@ -98,6 +104,11 @@ def sample(
         SettingError: an argument is out of range, or the algorithm cannot search this space.
         StorageError: the store cannot be opened.
     """
+    if _learns_from_losses(algorithm) and _shares_weights(program):
+        given = {"where": where, "study": study, "timeout": timeout, "stop": stop, "scheduler": scheduler,
+                 "deterministic": deterministic or None, "callbacks": callbacks or None}  # fmt: skip
+        loop: Sampling = _passes(program, algorithm, trials, seed, [name for name in given if given[name] is not None])
+        return loop
     need_amount("trials", trials, int)
     need_amount("timeout", timeout, (int, float))
     need_order(deterministic, scheduler)
@@ -105,6 +116,25 @@ def sample(
                              scheduler=scheduler, deterministic=deterministic)  # fmt: skip
     need_callbacks(callbacks)
     return Sampling(searched, engine, trials, timeout, stop, progress, callbacks)
+
+
+def _learns_from_losses(algorithm: object) -> bool:
+    return isinstance(algorithm, OneShot) and type(algorithm).start is OneShot.start
+
+
+def _shares_weights(program: object) -> bool:
+    room = sys.modules.get("mutandis.flows.supernet")  # Where it was not loaded, nothing shares weights.
+    return room is not None and isinstance(program, room.Shared)
+
+
+def _passes(program: Any, algorithm: Algorithm, trials: int | None, seed: int, given: Sequence[str]) -> Any:
+    """Returns the loop of an algorithm that learns from losses on shared weights."""
+    if given or trials is None:
+        raise SettingError("cannot sample passes", at=", ".join(given) or "trials", got="given" if given else None,
+                           expected="a number of weight steps and a seed, for an algorithm that learns from losses",
+                           fix="write mu.sample(shared, algorithm, trials=999), or use mu.flows.steps")  # fmt: skip
+    room = importlib.import_module("mutandis.flows.oneshot.loop")
+    return room.steps(program, algorithm, num_steps=trials, seed=seed)
 
 
 def need_callbacks(callbacks: object) -> None:
@@ -230,7 +260,8 @@ class Sampling:
         )
 
     def _end_unanswered(self, feedback: TrialFeedback, failure: str | None) -> None:
-        if self._shared is not None and self._interrupts is not None and self._interrupts.came:
+        was_interrupted = self._interrupts is not None and self._interrupts.came
+        if self._shared is not None and (was_interrupted or feedback.is_stuck):
             self._shared.release(feedback.trial.id)
         elif failure is None:
             feedback.abandon()
@@ -240,13 +271,23 @@ class Sampling:
     def close(self, failure: str | None = None) -> None:
         """Ends the search; a trial that was not answered is failed for a reason, or else abandoned.
 
-        After Ctrl-C, a study in a store gets it back unfinished instead.
+        After Ctrl-C, or where its store could not be used, a study gets it back unfinished instead.
         """
         feedback, self._current = self._current, None
-        if feedback is not None and not feedback.is_answered:
-            # A generator that says `yield from` closes its iterator when it is dropped itself.
-            self._end_unanswered(feedback, failure or escaped(sys._getframe(1)))
-        self._end()
+        try:
+            if feedback is not None and not feedback.is_answered:
+                # A generator that says `yield from` closes its iterator when it is dropped itself.
+                self._end_unanswered(feedback, failure or escaped(sys._getframe(1)))
+        except StorageError as error:
+            assert feedback is not None  # It has failed to record the end of that.
+            warnings.warn(
+                f"trial {feedback.trial.id} still runs as far as the study knows, until its worker counts as lost; "
+                f"{error}",
+                MutandisWarning,
+                stacklevel=2,
+            )
+        finally:
+            self._end()
 
     def __enter__(self) -> Sampling:
         return self

@@ -113,6 +113,21 @@ class StoreContract:
         lease = log.claim({"x": 1})
         assert lease is not None and lease.number == 0
 
+    def test_a_block_that_raises_writes_nothing(self, store: Store, log: StudyLog) -> None:
+        """Not even what was appended before."""
+
+        def write_and_raise() -> None:
+            with store._medium.exclusive("study", durable=True) as writer:
+                writer.read(0)
+                writer.append(["no event"])
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            write_and_raise()
+        lease = log.claim({})
+        assert lease is not None and lease.number == 0
+        assert len(log.read().events) == 2
+
     def test_a_trial_ends_once(self, log: StudyLog) -> None:
         """The second result is refused."""
         lease = log.claim({})

@@ -17,6 +17,9 @@ def test_a_step_has_the_flops_and_activations_of_the_child_alone(tmp_path):
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
     for name in ("shared", "single by hand"):
         assert rows[name]["flops"] == rows[name]["saved"] == [1.0, 1.0]
-    assert rows["shared, widths"]["flops"] == [1.0, 1.0]
+    assert rows["shared, widths"]["flops"] == rows["guarded, widths"]["flops"] == [1.0, 1.0]
+    assert rows["shared, masks"]["flops"] == [1.0] and 1.0 < rows["masks by hand"]["flops"][0] < 1.001
+    assert rows["shared, gates"]["flops"] == [1.0, 1.0]
+    assert rows["shared, mixture"]["flops"] == rows["mixture by hand"]["flops"]
     assert min(rows["mixture by hand"]["flops"]) > 1.0
     assert "| shared | " in done.stdout

@@ -41,6 +41,10 @@ def test_a_command_line_that_is_none_exits_with_2(call, argv):
     assert (code, out) == (2, "") and err.startswith("usage: mutandis")
 
 
+def test_no_command_at_all_shows_all_there_are(call):
+    assert call() == (2, "", call("--help")[1])
+
+
 def test_an_error_of_mutandis_is_its_message_without_a_traceback(call, command):
     error = SettingError("cannot do it", at="here", got=3, expected="4", fix="write 4")
     error.add_note("and a note")

@@ -11,6 +11,7 @@ from cli_studies import make_study
 import mutandis as mu
 from mutandis.cli.studies import COMMAND, merged, open_study, recall, remember
 from mutandis.errors import StorageError
+from mutandis.flows.studies.stores import open_store
 
 OPTIONS = {
     "target": "t.py:p", "objective": None, "objectives": ("a", "-b"), "algorithm": "REA", "settings": [("x", "1")],
@@ -31,13 +32,42 @@ def message(*arguments, **keywords):
 
 
 def test_a_file_that_is_missing_suggests_its_neighbours_and_is_not_made(folder):
-    (folder / "search.db").touch()
+    (folder / "search.db").write_text("something")
+    (folder / "serch.jsonl").touch()
+    (folder / "serch.db.db").mkdir()
     assert message("serch.db") == (
         "cannot find a study\n  at:       serch.db\n  expected: a file that a study wrote; did you mean 'search.db'?\n"
         "  fix:      check the path; mutandis run SCRIPT:PROGRAM --study FILE makes one"
     )
     assert message("no/such.db").startswith("cannot find a study")
     assert not (folder / "serch.db").exists()
+
+
+@pytest.mark.parametrize("where", ["sqlite:///typo.db", "typo.db", "typo.jsonl", "no/typo.db"])
+def test_no_address_of_a_file_that_is_missing_makes_it(folder, where):
+    assert message(where).startswith(
+        f"cannot find a study\n  at:       {where}\n  expected: a file that a study wrote\n"
+    )
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "got"), [("empty.db", "an empty file"), ("empty.jsonl", "an empty file"),
+                                           ("folder.db", "a folder")])  # fmt: skip
+def test_what_holds_no_study_is_told_and_kept(folder, name, got):
+    if got == "a folder":
+        (folder / name).mkdir()
+    else:
+        (folder / name).touch()
+    assert message(name) == (
+        f"cannot find a study\n  at:       {name}\n  got:      '{got}' (str)\n  expected: a file that a study wrote\n"
+        "  fix:      check the path; mutandis run SCRIPT:PROGRAM --study FILE makes one"
+    )
+    assert got == "a folder" or (folder / name).stat().st_size == 0
+
+
+def test_a_store_without_studies_is_told(folder):
+    open_store("s.db").close()
+    assert "got:      'a store without any' (str)" in message("s.db")
 
 
 def test_the_only_study_of_a_file_needs_no_name(folder):

@@ -82,6 +82,8 @@ class Agent:
                 self._said.put((ENDED, outcome))
         except MutandisError as error:
             self._said.put((BROKEN, error.problem))
+        except Exception as error:  # No process could be started, say; the pool would wait for ever for a word of it.
+            self._said.put((BROKEN, f"{type(error).__name__}: {error}"))
 
     def hear(self) -> bytes:
         """Waits until there is something to hear.

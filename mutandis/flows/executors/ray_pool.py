@@ -7,8 +7,6 @@ on it and of nothing else, and it is told from a crash, which the actor survives
 
 from __future__ import annotations
 
-import functools
-import io
 import pickle
 import time
 import weakref
@@ -32,9 +30,10 @@ def pickled(value: Any, what: str) -> bytes:
     Raises:
         ExecutorError: it cannot be pickled.
     """
-    file = io.BytesIO()
+    import cloudpickle
+
     try:
-        _pickler()(file).dump(value)
+        made: bytes = cloudpickle.dumps(value)
     except Exception as error:  # Pickling calls other people's code.
         raise ExecutorError(
             f"cannot send {what} to a Ray worker",
@@ -42,23 +41,7 @@ def pickled(value: Any, what: str) -> bytes:
             expected=f"something that cloudpickle takes, but {type(error).__name__}: {error}",
             fix="open files, connections and locks within the objective",
         ) from error
-    return file.getvalue()
-
-
-@functools.cache
-def _pickler() -> Any:
-    import cloudpickle
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
-        """Leaves out of a class that is sent by value what cloudpickle cannot rebuild, and the worker makes anew."""
-
-        def reducer_override(self, obj: Any) -> Any:
-            reduced = super().reducer_override(obj)
-            if isinstance(obj, type) and isinstance(reduced, tuple) and "_mu_abstract_" in vars(obj):
-                reduced[2][0].pop("_mu_abstract_", None)  # The state of a class begins with its namespace.
-            return reduced
-
-    return Pickler
+    return made
 
 
 @dataclass(eq=False)

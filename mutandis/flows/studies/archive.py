@@ -238,8 +238,12 @@ class Archive:
         return True
 
     def finish(self, trial: Trial) -> bool:
-        """Records the end of a trial; returns False, and warns, where it was taken over."""
-        lease = self._dropped(trial.id)
+        """Records the end of a trial; returns False, and warns, where it was taken over.
+
+        Raises:
+            StorageError: the store cannot be used; the trial runs on, and may be finished later.
+        """
+        lease = self._leases.get(trial.id)
         if lease is None:
             return False
         try:
@@ -247,6 +251,7 @@ class Archive:
         except LeaseLost:
             self._warn_lost(trial.id)
             return False
+        self._dropped(trial.id)
         return True
 
     def release(self, number: int) -> None:

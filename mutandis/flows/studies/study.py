@@ -31,6 +31,10 @@ class Study:
         mu.sample(program, algorithm, study="search.db")   # the same in one line
         print(mu.Study("search.db").best)                  # read, also while others write
 
+    What was found: `trials`, `best`, `front` (several objectives), `top(5)`, `counts()`, `rows()`, `to_frame()`. A path
+    at which there is nothing makes a file there. SQLite is the choice for one machine; lines (`.jsonl`) where people
+    or other programs shall read the file, or machines share a network file system with locks; a server for all else.
+
     Give one to several calls of `mu.sample` and they continue it: numbers go on, the same algorithm and seed go on
     where they stopped, and another algorithm is told of what is finished. Where the program has changed since, trials
     are re-encoded: decisions are found again by name or path and by what their values mean, and a new decision takes
@@ -38,6 +42,9 @@ class Study:
 
     A study in a store holds everything that its children are rebuilt from, so that `best.child()` needs no script, but
     the modules that define the classes of the program must be imported.
+
+    Where its store cannot be used (a full disk, a file that is gone, a server that is down), what records in it raises
+    `StorageError`; what is recorded stays, and the same script goes on later.
 
     Args:
         where: Where it is kept: None for memory; a path for an SQLite file, or one that ends in `.jsonl` for a file of

@@ -57,14 +57,19 @@ def heard_of(agent, payload, key=0):
     return heard
 
 
+def hear(agent, count):
+    """Waits until there were so many things to hear, or nothing more will come, and returns them."""
+    heard = []
+    while len(heard) < count and not any(kind in (ENDED, BROKEN) for kind, _ in heard):
+        heard += pickle.loads(agent.hear())
+    return heard
+
+
 def test_a_job_is_heard_in_order_and_its_question_is_answered(start):
     agent = start(speak)
     thread = threading.Thread(target=agent.run, args=(7, pickle.dumps(("one", "two"))), daemon=True)
     thread.start()
-    heard = []
-    while len(heard) < 2:
-        heard += pickle.loads(agent.hear())
-    assert heard == [(TOLD, "one"), (ASKED, "two")]
+    assert hear(agent, 2) == [(TOLD, "one"), (ASKED, "two")]
     agent.answer(pickle.dumps({"answer": 3}))
     ((kind, outcome),) = pickle.loads(agent.hear())
     thread.join()
@@ -72,15 +77,9 @@ def test_a_job_is_heard_in_order_and_its_question_is_answered(start):
 
 
 def test_what_is_told_needs_no_answer(start):
-    def hear_all():
-        heard = []
-        while len(heard) < 2:
-            heard += pickle.loads(agent.hear())
-        return heard
-
     agent = start(tell_twice)
     agent.run(0, pickle.dumps(None))  # It would not return, were an answer waited for.
-    assert [data for kind, data in hear_all() if kind == TOLD] == [1, 2]
+    assert [data for kind, data in hear(agent, 3) if kind == TOLD] == [1, 2]
 
 
 def tell_twice(payload, talk):
@@ -113,7 +112,8 @@ def test_a_job_that_is_stopped_ends_with_all_that_it_started(start):
     agent.stop()  # There is nothing to stop yet.
     thread = threading.Thread(target=agent.run, args=(4, pickle.dumps(("child",))), daemon=True)
     thread.start()
-    ((_, pid),) = pickle.loads(agent.hear())
+    ((kind, pid),) = hear(agent, 1)
+    assert kind == TOLD
     agent.stop()
     thread.join()
     ((_, outcome),) = pickle.loads(agent.hear())
@@ -128,6 +128,15 @@ def test_a_task_that_cannot_be_read_says_so(start):
     ((kind, problem),) = heard_of(start(Unreadable()), None)
     assert kind == BROKEN
     assert problem.startswith("cannot start a worker process: its task cannot be read there: ValueError: invalid")
+
+
+def test_a_process_that_cannot_be_started_is_said_too(start, monkeypatch):
+    def fail(self):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    agent = start(work)
+    monkeypatch.setattr(type(agent._pool), "_start", fail)
+    assert heard_of(agent, ("square", 2)) == [(BROKEN, "BrokenPipeError: [Errno 32] Broken pipe")]
 
 
 def test_modules_are_found_where_the_pool_finds_them(start, tmp_path):

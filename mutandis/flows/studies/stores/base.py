@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from mutandis.errors import SettingError, StorageError, closest
 from mutandis.flows.studies.stores.leases import Watch, this_worker
-from mutandis.flows.studies.stores.ledger import Ledger
+from mutandis.flows.studies.stores.ledger import LeaseLost, Ledger
 from mutandis.flows.studies.stores.medium import Line, Medium, ProcessLock, Writer
 from mutandis.flows.studies.stores.records import (
     Claimed,
@@ -34,6 +34,7 @@ from mutandis.flows.studies.stores.records import (
     StudyHeader,
     TrialRecord,
     decode,
+    decode_rule,
     encode,
     fold,
 )
@@ -88,8 +89,8 @@ class Store:
             log.amend(header, replace=False)
         if log.header is None:
             known = self.studies()
-            raise StorageError("cannot find a study", at=name,
-                               expected=f"one of {', '.join(known) or 'no studies at all'}{closest(name, known)}",
+            expected = f"one of {', '.join(known)}{closest(name, known)}" if known else "a store that has some"
+            raise StorageError("cannot find a study", at=name, expected=expected,
                                fix="check the name and the store, or pass a header to make it")  # fmt: skip
         return log
 
@@ -125,6 +126,7 @@ class StudyLog:
         self._ledger = Ledger()
         self._watch = Watch()
         self._beaten: set[int] = set()
+        self._is_alone = True  # Whether nobody else wrote between the last two writes.
 
     def _guard(self) -> AbstractContextManager[object]:
         if self._pid != os.getpid():
@@ -155,7 +157,7 @@ class StudyLog:
     def sync(self) -> None:
         """Takes in what others did."""
         with self._guard():
-            self._take(self._medium.read(self.name, self._ledger.cursor))
+            self._follow(self._medium.read(self.name, self._ledger.cursor))
 
     def read(self, cursor: int = 0) -> Batch:
         """Returns what happened since a position; its cost is that of the new events.
@@ -200,7 +202,7 @@ class StudyLog:
                 return []
             return [Claimed(free, 1, self._worker, self._seconds, 0, dict(proposal), time.time())]
 
-        return self._lease_of(self._write(decide))
+        return self._lease_of(self._record(decide))
 
     def report(self, lease: Lease, metrics: Mapping[str, Any], *, step: float) -> None:
         """Records a point of a learning curve.
@@ -213,7 +215,7 @@ class StudyLog:
             self._ledger.check(lease, "report on")
             return [Reported(lease.number, lease.attempt, step, dict(metrics))]
 
-        self._write(decide)
+        self._record(decide)
 
     def finish(self, lease: Lease, result: Mapping[str, Any]) -> None:
         """Ends a trial with its one and only result.
@@ -230,8 +232,10 @@ class StudyLog:
             self._ledger.check(lease, "finish")
             return [Finished(lease.number, lease.attempt, dict(result), time.time())]
 
-        forget = [lease.number] if lease.number in self._beaten or lease.attempt > 1 else []
-        self._write(decide, forget=forget, durable=True)
+        if lease.number in self._beaten or lease.attempt > 1:
+            self._write(decide, forget=[lease.number], durable=True)
+        else:
+            self._record(decide, durable=True)
         self._beaten.discard(lease.number)
 
     def release(self, lease: Lease) -> None:
@@ -313,20 +317,58 @@ class StudyLog:
                 self._ledger.apply(event, line.cursor)
         return events
 
+    def _follow(self, lines: list[Line]) -> None:
+        """Applies the next lines, decoding no more of them than that takes."""
+        for line in lines:
+            event = decode_rule(line.text)
+            if event is None:
+                self._ledger.cursor = line.cursor
+            else:
+                self._ledger.apply(event, line.cursor)
+
+    def _record(self, decide: Callable[[], list[Event]], *, durable: bool = False) -> list[Event]:
+        """Adds an event by the quickest way that the medium has."""
+        return self._add(decide, durable=durable) or self._write(decide, durable=durable)
+
+    def _add(self, decide: Callable[[], list[Event]], *, durable: bool = False) -> list[Event]:
+        """Adds one event without waiting to be the only writer, as long as nobody else writes at the same time.
+
+        Returns:
+            The event; none where that did not work, or it is not to be added as far as is known here: ask `_write`.
+        """
+        with self._guard():
+            if not self._medium.is_quick or not self._is_alone:
+                return []
+            try:
+                events = decide()
+            except LeaseLost:
+                return []  # What is known here may be old, but then a write looks again.
+            if len(events) != 1:
+                return []
+            cursor = self._medium.add(self.name, self._ledger.cursor, encode(events[0]), durable=durable)
+            if cursor is None:
+                return []
+            self._ledger.apply(events[0], cursor)
+            return events
+
     def _write(
         self, decide: Callable[[], list[Event]], *, forget: list[int] | None = None, durable: bool = False
     ) -> list[Event]:
         """Decides what to add in the light of all that was added so far, and adds it, with nobody in between."""
         with self._guard():
             with self._medium.exclusive(self.name, durable=durable) as writer:
-                self._take(writer.read(self._ledger.cursor))
+                news = writer.read(self._ledger.cursor)
+                self._is_alone = not news
+                self._follow(news)
                 events = decide()
-                cursor = self._append(writer, events, forget or [])
+                cursor = self._append(writer, events, forget or ())
             for event in events:
                 self._ledger.apply(event, cursor)
-            return events
+        if durable and events:
+            self._medium.settle(cursor)  # Others go on meanwhile, here too.
+        return events
 
-    def _append(self, writer: Writer, events: list[Event], forget: list[int]) -> int:
+    def _append(self, writer: Writer, events: list[Event], forget: Sequence[int]) -> int:
         cursor = writer.append([encode(event) for event in events]) if events else self._ledger.cursor
         for number in forget:
             writer.forget(number)

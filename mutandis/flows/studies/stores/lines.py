@@ -7,13 +7,14 @@ A line is JSON with the CRC-32 of everything before it as its last entry:
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import NamedTuple
 from zlib import crc32
 
 _HEAD = b'{"v":'
-_TAIL = b',"crc":"'
-_LENGTH = len(_TAIL) + 8 + len(b'"}\n')
+_TAIL = b',"crc":"%08x"}\n'
+_LENGTH = len(_TAIL % 0)
 
 
 class Found(NamedTuple):
@@ -37,8 +38,8 @@ def seal(text: str, study: str) -> bytes:
         text: One JSON object, ASCII, with at least one entry.
         study: The study it belongs to.
     """
-    body = f'{text[:-1]},"study":{json.dumps(study)}'.encode("ascii")
-    return b'%b,"crc":"%08x"}\n' % (body, crc32(body))
+    body = f'{text[:-1]},"study":{_quoted(study)}'.encode("ascii")
+    return body + _TAIL % crc32(body)
 
 
 def scan(data: bytes) -> Found:
@@ -69,8 +70,12 @@ def may_be_ours(data: bytes) -> bool:
 
 def _open(line: bytes) -> tuple[str, str] | None:
     """Returns text and study of a whole line, or None where it is none."""
-    body, tail = line[:-_LENGTH], line[-_LENGTH:]
-    if tail[: len(_TAIL)] != _TAIL or tail[-3:] != b'"}\n' or tail[len(_TAIL) : -3] != b"%08x" % crc32(body):
+    body = line[:-_LENGTH]
+    if line[-_LENGTH:] != _TAIL % crc32(body):
         return None
     text, _, study = body.decode("ascii").rpartition(',"study":')
-    return text + "}", json.loads(study)
+    return text + "}", _unquoted(study)
+
+
+_quoted = functools.lru_cache(maxsize=64)(json.dumps)
+_unquoted = functools.lru_cache(maxsize=64)(json.loads)

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
-from mutandis.errors import SettingError
+from mutandis.errors import SettingError, StorageError
 
 PROCESS, POWER = "process", "power"
 
@@ -51,7 +51,13 @@ class Writer(Protocol):
 
 
 class Medium(abc.ABC):
-    """Where the lines of studies are kept. Safe to use from threads, and in a forked child."""
+    """Where the lines of studies are kept. Safe to use from threads, and in a forked child.
+
+    Attributes:
+        is_quick: Whether `add` works, and is quicker than `exclusive`.
+    """
+
+    is_quick: ClassVar[bool] = False
 
     @abc.abstractmethod
     def studies(self) -> tuple[str, ...]:
@@ -65,12 +71,34 @@ class Medium(abc.ABC):
     def exclusive(self, study: str, *, durable: bool = False) -> AbstractContextManager[Writer]:
         """Lets nobody else write to a study, in any process, until the block ends.
 
-        What was appended is there when the block has ended, and is not when it raises.
+        What was appended is there when the block has ended, and is not when it raises. It lasts as `durable` asks when
+        `settle` has returned too.
 
         Args:
             study: Its name; it begins to exist with its first line.
             durable: Whether the lines must last as the medium's `durability` says. Others may go with the power, the
                 latest first, unless a durable line was written after them.
+        """
+
+    def add(self, study: str, cursor: int, text: str, *, durable: bool) -> int | None:
+        """Adds a line if no other one came after a position; only where `is_quick`.
+
+        Args:
+            study: Its name.
+            cursor: The position of the last line that the writer knows.
+            text: The line.
+            durable: As for `exclusive`.
+
+        Returns:
+            The position of the line; None where others have written, or the study does not exist.
+        """
+        raise NotImplementedError
+
+    def settle(self, cursor: int) -> None:  # noqa: B027 - most media need not do anything.
+        """Waits until all durable lines up to a position last, where the end of their block did not wait for that.
+
+        Args:
+            cursor: What `Writer.append` returned in a block that has ended.
         """
 
     @abc.abstractmethod
@@ -105,6 +133,39 @@ class ProcessLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+
+
+Identity = tuple[int, int]
+"""What tells a file from all others at one time: its device and its number there."""
+
+
+def identity_of(path: str | os.PathLike[str]) -> Identity | None:
+    """Returns what tells the file at a path from others, or None where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def need_same_file(path: str | os.PathLike[str], opened: Identity | None) -> None:
+    """Refuses to write into a file that was removed or replaced: nobody would find it again.
+
+    Args:
+        path: Where the file was opened.
+        opened: What that file was.
+
+    Raises:
+        StorageError: it is not there any more, or another one is.
+    """
+    if identity_of(path) != opened:
+        raise StorageError(
+            "cannot use a study file",
+            at=path,
+            got="a file that was removed or replaced",
+            expected="the file that was opened",
+            fix="put it back, or open the study again",
+        )
 
 
 def need_durability(value: object) -> str:

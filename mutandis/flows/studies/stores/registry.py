@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from mutandis.errors import SettingError, StorageError
 from mutandis.flows.studies.stores.base import Store
@@ -45,7 +46,21 @@ def _open_sql(where: str, durability: str) -> Medium:
 
 @register_scheme("sqlite")
 def _open_sqlite(where: str, durability: str) -> Medium:
-    return SQLiteMedium(where.removeprefix("sqlite://").removeprefix("/"), durability=durability)
+    path = file_of(where)
+    assert path is not None  # The scheme says so.
+    return SQLiteMedium(_placed(path), durability=durability)
+
+
+def file_of(where: str | os.PathLike[str]) -> Path | None:
+    """Returns the file of a path or address, which need not exist; None for what is kept elsewhere.
+
+    Args:
+        where: As for `open_store`.
+    """
+    scheme, is_address, rest = os.fspath(where).partition("://")
+    if not is_address:
+        return Path(where)
+    return Path(rest.removeprefix("/")) if scheme == "sqlite" else None
 
 
 def open_store(
@@ -94,6 +109,22 @@ def _medium_of(where: str | os.PathLike[str] | None, durability: str) -> Medium:
                                expected=f"one of {', '.join(sorted(_SCHEMES))}, or a path",
                                fix="use a path for a file: study.db or study.jsonl")  # fmt: skip
         return _SCHEMES[scheme](text, durability)
-    if text.endswith(".jsonl"):
-        return JSONLMedium(text, durability=durability)
-    return SQLiteMedium(text, durability=durability)
+    path = _placed(Path(text))
+    return (JSONLMedium if text.endswith(".jsonl") else SQLiteMedium)(path, durability=durability)
+
+
+def _placed(path: Path) -> Path:
+    """Refuses a path at which there can be no file.
+
+    Raises:
+        StorageError: it is a folder, or in one that is not there.
+    """
+    folder = path.parent
+    if path.is_dir():
+        raise StorageError("cannot open a store", at=path, got="a folder", expected="a file, or where one can be made",
+                           fix=f"name a file in it: {path / 'study.db'}")  # fmt: skip
+    if not folder.is_dir():
+        raise StorageError("cannot open a store", at=path, got="a path in what is no folder",
+                           expected="a file, or where one can be made",
+                           fix=f"make the folder first: mkdir -p {folder}")  # fmt: skip
+    return path

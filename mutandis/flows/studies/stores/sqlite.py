@@ -18,7 +18,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mutandis.errors import StorageError
-from mutandis.flows.studies.stores.medium import POWER, PROCESS, Beats, Line, Medium, ProcessLock, Writer
+from mutandis.flows.studies.stores.medium import (
+    POWER,
+    PROCESS,
+    Beats,
+    Identity,
+    Line,
+    Medium,
+    ProcessLock,
+    Writer,
+    identity_of,
+    need_same_file,
+)
 
 APPLICATION = 0x6D757431
 """The application id in the header of the file: `mut1`."""
@@ -53,6 +64,7 @@ class SQLiteMedium(Medium):
         self._lock = ProcessLock()
         self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = None
+        self._identity: Identity | None = None
         self._abandoned: list[sqlite3.Connection] = []
         self._ids: dict[str, int] = {}
         with self._errors():
@@ -72,6 +84,7 @@ class SQLiteMedium(Medium):
     def exclusive(self, study: str, *, durable: bool = False) -> Iterator[Writer]:
         """Lets nobody else write to the file until the block ends."""
         with self._errors() as connection:
+            need_same_file(self._path, self._identity)
             if self._is_synced:
                 connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
@@ -132,15 +145,22 @@ class SQLiteMedium(Medium):
             self._pid, self._connection = os.getpid(), None
         if self._connection is None:
             connection = sqlite3.connect(
-                self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+                self._address(), timeout=self._timeout, isolation_level=None, check_same_thread=False, uri=True
             )
             try:
                 self._prepare(connection)
+                self._identity = identity_of(self._path)
             except BaseException:
                 connection.close()
                 raise
             self._connection = connection
         return self._connection
+
+    def _address(self) -> str:
+        """Returns what SQLite opens: for a file that nobody can change, the file without its log."""
+        log = self._path.with_name(self._path.name + "-wal")
+        is_final = self._path.exists() and not log.exists() and not os.access(self._path.parent, os.W_OK)
+        return self._path.as_uri() + ("?immutable=1" if is_final else "")
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Makes the tables where there are none, and refuses files that are not ours."""

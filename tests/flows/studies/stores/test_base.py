@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from mutandis.errors import SettingError, StorageError
-from mutandis.flows.studies.stores import StudyHeader, open_store
+from mutandis.flows.studies.stores import StudyHeader, base, open_store
 from mutandis.flows.studies.stores.memory import MemoryMedium
 
 COMPLETED = {"state": "completed", "rewards": [0.5]}
@@ -45,12 +45,36 @@ def test_a_log_reads_each_event_of_others_once(tmp_path, monkeypatch):
         other.claim({})
     cursor = log.read().cursor
     taken = []
-    take = log._take
+    take, follow = log._take, log._follow
     monkeypatch.setattr(log, "_take", lambda lines, **more: taken.append(len(lines)) or take(lines, **more))
+    monkeypatch.setattr(log, "_follow", lambda lines: taken.append(len(lines)) or follow(lines))
     other.claim({})
     log.read(cursor)
     log.claim({})
     assert taken == [1, 0]
+
+
+def test_what_was_read_without_the_lock_is_not_taken_in_again_under_it(tmp_path, monkeypatch):
+    log, other = (open_store(tmp_path / "study.jsonl").open("study", StudyHeader()) for _ in range(2))
+    for _ in range(3):
+        other.claim({})
+    log.sync()
+    followed, follow = [], log._follow
+    monkeypatch.setattr(log, "_follow", lambda lines: followed.append(len(lines)) or follow(lines))
+    log.claim({})
+    assert followed == [0]
+
+
+def test_a_log_that_writes_skips_the_reports_of_others(tmp_path, monkeypatch):
+    log, other = (open_store(tmp_path / "study.jsonl").open("study", StudyHeader()) for _ in range(2))
+    lease = other.claim({})
+    log.sync()
+    for step in range(3):
+        other.report(lease, {"loss": 0.5}, step=step)
+    monkeypatch.setattr(base, "decode", None)
+    log.sync()
+    assert log._ledger.cursor == other._ledger.cursor
+    assert log.claim({}).number == 1
 
 
 def test_a_write_that_fails_at_its_end_has_not_happened(log, monkeypatch):
@@ -103,7 +127,7 @@ def test_a_study_has_a_printable_name(name):
 
 
 def test_an_empty_store_says_so():
-    with pytest.raises(StorageError, match="one of no studies at all"):
+    with pytest.raises(StorageError, match="a store that has some"):
         open_store().open("study")
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import pytest
@@ -205,23 +206,139 @@ def test_a_file_that_was_removed_is_not_written_to(path, replace):
             log.claim({})
 
 
-@pytest.mark.parametrize(("durability", "durable", "count"), [("process", True, 0), ("power", False, 0),
-                                                              ("power", True, 1)])  # fmt: skip
-def test_results_of_durability_power_wait_for_the_disk(path, monkeypatch, durability, durable, count):
-    synced = []
-    monkeypatch.setattr(os, "fsync", synced.append)
-    medium = JSONLMedium(path, durability=durability)
-    with medium.exclusive("study", durable=durable) as writer:
-        writer.append(['{"v":1}'])
-    assert len(synced) == count
-    medium.close()
+@pytest.mark.parametrize(("durability", "expected"), [("process", [0, 0, 0, 0]), ("power", [1, 1, 1, 2])])
+def test_results_of_durability_power_wait_for_the_disk(tmp_path, synced, durability, expected):
+    with open_store(tmp_path / "new.jsonl", durability=durability) as store:
+        log, counts = store.open("study", StudyHeader()), []
+        counts.append(len(synced))
+        lease = log.claim({})
+        counts.append(len(synced))
+        log.report(lease, {"loss": 0.5}, step=1)
+        counts.append(len(synced))
+        log.finish(lease, COMPLETED)
+        counts.append(len(synced))
+    assert counts == expected
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """The sizes of files at the moments when the disk was waited for."""
+    sizes = []
+    monkeypatch.setattr(jsonl, "_sync", lambda fd: sizes.append(os.fstat(fd).st_size))
+    return sizes
 
 
 def test_the_name_of_a_new_durable_file_waits_for_the_disk(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(os, "fsync", synced.append)
+    folders = []
+    monkeypatch.setattr(os, "fsync", folders.append)
     JSONLMedium(tmp_path / "new.jsonl", durability="power").close()
-    assert len(synced) == 1
+    assert len(folders) == 1
+
+
+class SlowDisk:
+    """A disk that makes those wait who wait for it, until it is let go; tells how often, and what fails."""
+
+    def __init__(self, monkeypatch):
+        self.num_syncs = 0
+        self.asked, self.go = threading.Event(), threading.Event()
+        monkeypatch.setattr(jsonl, "_sync", self.sync)
+
+    def sync(self, fd):
+        self.num_syncs += 1
+        self.asked.set()
+        assert self.go.wait(10)
+        os.fstat(fd)  # It is still open.
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    return SlowDisk(monkeypatch)
+
+
+def started(work, *arguments):
+    thread = threading.Thread(target=work, args=arguments)
+    thread.start()
+    return thread
+
+
+def test_one_thread_waits_for_the_disk_for_all_that_wrote_meanwhile(path, slow_disk):
+    with open_store(path, durability="power") as store:
+        log = store.open("study")
+        leases = [log.claim({}) for _ in range(6)]
+        threads = [started(log.finish, leases[0], COMPLETED)]
+        assert slow_disk.asked.wait(10)
+        threads += [started(log.finish, lease, COMPLETED) for lease in leases[1:]]
+        while len(log.running) > 0:  # The others write while the first one waits for the disk.
+            time.sleep(0.001)
+        slow_disk.go.set()
+        for thread in threads:
+            thread.join()
+        assert slow_disk.num_syncs == 2
+        assert all(trial.result == COMPLETED for trial in log.trials())
+
+
+def test_a_file_stays_open_while_a_thread_waits_for_the_disk(path, slow_disk):
+    store = open_store(path, durability="power")
+    log = store.open("study")
+    thread = started(log.finish, log.claim({}), COMPLETED)
+    assert slow_disk.asked.wait(10)
+    closing = started(store.close)
+    closing.join(0.05)
+    assert closing.is_alive()
+    slow_disk.go.set()
+    thread.join()
+    closing.join()
+
+
+def test_a_disk_that_fails_is_told_and_asked_again(path, monkeypatch):
+    failures = [OSError(errno.EIO, "Input/output error")]
+
+    def sync(fd):
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(jsonl, "_sync", sync)
+    with open_store(path, durability="power") as store:
+        log = store.open("study")
+        with pytest.raises(StorageError, match="Input/output error"):
+            log.finish(log.claim({}), COMPLETED)
+        assert not failures
+        failures.append(OSError(errno.EIO, "again"))
+        with pytest.raises(StorageError, match="again"):
+            log.finish(log.claim({}), COMPLETED)
+
+
+def test_a_file_that_shrank_is_not_taken_for_written(path, synced):
+    with open_store(path, durability="power") as store:
+        log = store.open("study")
+        log.finish(log.claim({"x": "y" * 500}), COMPLETED)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: whole.index(b"\n") + 1])  # As a hand that edits it may do.
+        fresh = store.open("study")
+        fresh.finish(fresh.claim({}), COMPLETED)
+        assert synced == [len(whole), path.stat().st_size]
+
+
+def test_lines_of_others_are_read_once_by_a_writer(path, monkeypatch):
+    with open_store(path) as store, open_store(path) as elsewhere:
+        log, other = store.open("study"), elsewhere.open("study")
+        for _ in range(3):
+            other.claim({})
+        scanned = []
+        scan = jsonl.scan
+        monkeypatch.setattr(jsonl, "scan", lambda data: scanned.append(data.count(b"\n")) or scan(data))
+        assert [log.claim({}).number, log.claim({}).number] == [5, 6]
+        assert scanned == [3]
+
+
+def test_a_writer_that_read_before_others_wrote_misses_none(path):
+    with open_store(path) as store:
+        first, second = store.open("study"), store.open("second", StudyHeader())
+        other = store.open("study")
+        for i in range(3):
+            assert first.claim({"x": i}).number == 2 + 2 * i
+            assert second.claim({}).number == i
+            assert other.claim({"x": i}).number == 3 + 2 * i
 
 
 @pytest.mark.parametrize("damage", [b"", b"[[1]]", b'{"x": 1}', b"\xff"])

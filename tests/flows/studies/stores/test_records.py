@@ -18,6 +18,7 @@ from mutandis.flows.studies.stores.records import (
     StudyHeader,
     TrialRecord,
     decode,
+    decode_rule,
     encode,
     fold,
 )
@@ -38,6 +39,13 @@ VALUES = st.recursive(
 ], ids=lambda event: event.kind)  # fmt: skip
 def test_an_event_comes_back_from_its_line(event):
     assert decode(encode(event)) == event
+
+
+@pytest.mark.parametrize("event", [Opened(HEADER, 1.5), CLAIM, Released(3, 1), Finished(3, 2, {}, 2.0)],
+                         ids=lambda event: event.kind)  # fmt: skip
+def test_the_rules_need_every_event_but_reports(event):
+    assert decode_rule(encode(event)) == event
+    assert decode_rule(encode(Reported(3, 1, 7, {"kind": event.kind}))) is None
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=4))
@@ -95,6 +103,8 @@ def test_an_unknown_version_is_refused(version):
     text = {None: "null", "1": '"1"'}.get(version, str(version))
     with pytest.raises(SchemaError, match="a schema version that this release knows, at most 1"):
         decode(f'{{"v":{text},"kind":"released","number":3,"attempt":1}}')
+    with pytest.raises(SchemaError, match="a schema version that this release knows, at most 1"):
+        decode_rule(f'{{"v":{text},"kind":"reported","number":3,"attempt":1}}')
 
 
 def test_trials_have_the_curve_of_their_latest_attempt_and_their_first_result():

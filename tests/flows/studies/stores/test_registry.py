@@ -10,6 +10,7 @@ from mutandis.errors import SettingError, StorageError
 from mutandis.flows.studies.stores import open_store, register_scheme, registry
 from mutandis.flows.studies.stores.jsonl import JSONLMedium
 from mutandis.flows.studies.stores.memory import MemoryMedium
+from mutandis.flows.studies.stores.registry import file_of
 from mutandis.flows.studies.stores.sqlite import SQLiteMedium
 
 
@@ -69,3 +70,31 @@ def test_a_scheme_can_be_added_once(monkeypatch):
     assert seen == [("test://x", "power")]
     with pytest.raises(SettingError, match="cannot register a store"):
         register_scheme("test")(lambda where, durability: medium)
+
+
+@pytest.mark.parametrize(("where", "file"), [("a/b.db", "a/b.db"), ("sqlite:///b.db", "b.db"),
+                                             ("sqlite:////a/b.db", "/a/b.db"), ("postgresql://h/b", None)])  # fmt: skip
+def test_the_file_of_an_address_is_known(where, file):
+    assert file_of(where) == (file and Path(file))
+
+
+@pytest.mark.parametrize("name", ["study.db", "study.jsonl"])
+def test_a_folder_that_is_not_there_is_told(tmp_path, name):
+    path = tmp_path / "no" / name
+    with pytest.raises(StorageError) as error:
+        open_store(path)
+    assert str(error.value) == (
+        f"cannot open a store\n  at:       {path}\n"
+        "  got:      'a path in what is no folder' (str)\n"
+        f"  expected: a file, or where one can be made\n  fix:      make the folder first: mkdir -p {path.parent}"
+    )
+
+
+@pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
+def test_a_folder_is_no_store(tmp_path, form):
+    with pytest.raises(StorageError) as error:
+        open_store(form.format(tmp_path))
+    assert str(error.value) == (
+        f"cannot open a store\n  at:       {tmp_path}\n  got:      'a folder' (str)\n"
+        f"  expected: a file, or where one can be made\n  fix:      name a file in it: {tmp_path / 'study.db'}"
+    )

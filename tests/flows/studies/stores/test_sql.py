@@ -11,9 +11,11 @@ import pytest
 from released_studies import FIXTURES, check_version_1
 
 from mutandis.errors import MissingDependency, StorageError
-from mutandis.flows.studies.stores import StudyHeader, open_store, sql
+from mutandis.flows.studies.stores import LeaseLost, StudyHeader, open_store, sql
 from mutandis.flows.studies.stores.sql import SQLMedium
 from mutandis.testing import StoreContract
+
+psycopg = pytest.importorskip("psycopg")
 
 COMPLETED = {"state": "completed", "rewards": [0.5]}
 
@@ -63,13 +65,110 @@ def test_a_server_that_crashes_and_comes_back_goes_on():
         assert [trial.result for trial in log.trials()] == [COMPLETED, None]
 
 
-@pytest.mark.parametrize(("durability", "durable", "mode"),
-                         [("process", True, "off"), ("power", False, "off"), ("power", True, "on")])  # fmt: skip
+DURABILITIES = pytest.mark.parametrize(
+    ("durability", "durable", "mode"), [("process", True, "off"), ("power", False, "off"), ("power", True, "on")]
+)
+
+
+@DURABILITIES
 def test_results_of_durability_power_are_committed_synchronously(server, durability, durable, mode):
     medium = SQLMedium(server.fresh(), durability=durability)
     with medium.exclusive("study", durable=durable) as writer:
-        assert medium._run(writer._connection, "SHOW synchronous_commit").scalar() == mode
+        assert writer.read(0) == []
+        assert writer._connection.execute("SHOW synchronous_commit").fetchone() == (mode,)
     medium.close()
+
+
+@DURABILITIES
+def test_the_quick_way_commits_as_synchronously(server, durability, durable, mode):
+    medium = SQLMedium(server.fresh(), durability=durability)
+    with medium.exclusive("study") as writer:
+        writer.append([])
+    with medium._errors() as connection, connection.transaction():
+        assert medium.add("study", 0, "x", durable=durable) == 1
+        assert connection.execute("SHOW synchronous_commit").fetchone() == (mode,)
+    medium.close()
+
+
+def test_heartbeats_never_wait_for_the_disk(server):
+    medium = SQLMedium(server.fresh(), durability="power")
+    with medium._errors() as connection, connection.transaction():
+        medium.beat("study", 0, 1)
+        assert connection.execute("SHOW synchronous_commit").fetchone() == ("off",)
+    medium.close()
+
+
+def test_the_quick_way_adds_only_what_comes_next(server):
+    medium = SQLMedium(server.fresh())
+    assert medium.add("study", 0, "a", durable=True) is None  # There is no such study.
+    with medium.exclusive("study") as writer:
+        writer.append(["a", "b"])
+    assert medium.add("study", 1, "late", durable=False) is None
+    assert medium.add("study", 2, "c", durable=False) == 3
+    assert [line.text for line in medium.read("study", 0)] == ["a", "b", "c"]
+    medium.close()
+
+
+def test_an_event_is_one_journey_to_the_server(server, monkeypatch):
+    with open_store(server.fresh()) as store:
+        log = store.open("study", StudyHeader())
+        statements = []
+        execute = psycopg.Connection.execute
+        monkeypatch.setattr(
+            psycopg.Connection,
+            "execute",
+            lambda self, *given: statements.append(given[0].split()[0]) or execute(self, *given),
+        )
+        lease = log.claim({"x": 1})
+        log.report(lease, {"loss": 0.5}, step=1)
+        log.finish(lease, COMPLETED)
+    assert statements == ["WITH", "WITH", "WITH"]
+
+
+def test_a_worker_that_others_were_quicker_than_reads_and_tries_again(server):
+    with open_store(server.fresh()) as store:
+        log = store.open("study", StudyHeader())
+        other = store.open("study")
+        lease = log.claim({"x": 1})
+        assert other.claim({"x": 2}).number == 1
+        log.finish(lease, COMPLETED)
+        assert other.claim({"x": 3}, number=1) is None
+        assert other.claim({"x": 3}, number=2).number == 2
+        with pytest.raises(LeaseLost, match="a trial that has ended"):
+            other.finish(lease, COMPLETED)
+
+
+def test_a_lease_is_good_in_a_log_that_has_not_read_of_it(server):
+    with open_store(server.fresh()) as store:
+        log, other = store.open("study", StudyHeader()), store.open("study")
+        other.finish(log.claim({}), COMPLETED)
+        assert [trial.result for trial in log.trials()] == [COMPLETED]
+
+
+def test_an_event_is_two_journeys_where_others_write_too(server, monkeypatch):
+    with open_store(server.fresh()) as store:
+        log, other = store.open("study", StudyHeader()), store.open("study")
+        syncs = []
+        end = psycopg.Pipeline.__exit__
+        monkeypatch.setattr(psycopg.Pipeline, "__exit__", lambda self, *given: syncs.append(1) or end(self, *given))
+        alone = log.claim({"x": 1})
+        assert len(syncs) == 0
+        other.claim({"x": 1})
+        assert len(syncs) == 2
+        log.finish(alone, COMPLETED)
+        other.claim({"x": 1})
+        assert len(syncs) == 6
+        assert [other.claim({"x": 1}).number for _ in range(3)] == [3, 4, 5]
+        assert len(syncs) == 8  # The first one has looked and found nobody.
+
+
+def test_a_server_without_the_quick_way_is_used_all_the_same(server, monkeypatch):
+    monkeypatch.setattr(SQLMedium, "add", lambda *given, **more: None)
+    with open_store(server.fresh()) as store:
+        log = store.open("study", StudyHeader())
+        lease = log.claim({"x": 1})
+        log.finish(lease, COMPLETED)
+        assert [trial.result for trial in log.trials()] == [COMPLETED]
 
 
 def write_and_raise(medium):
@@ -97,34 +196,31 @@ def test_a_block_that_raises_writes_nothing_and_gives_no_name(server):
 def test_tables_of_a_later_release_are_refused(server):
     where = server.fresh()
     medium = SQLMedium(where)
-    with medium._begun() as connection:
-        medium._run(connection, "UPDATE mutandis_layout SET version = 2")
+    with medium._errors() as connection:
+        connection.execute("UPDATE mutandis_layout SET version = 2")
     medium.close()
     with pytest.raises(StorageError, match=r"got: +'tables of version 2'"):
         open_store(where)
 
 
 def test_a_server_that_is_not_there_is_told_without_the_password():
-    pytest.importorskip("psycopg")
     with pytest.raises(StorageError) as error:
         open_store("postgresql://me:secret@127.0.0.1:1/base")
     assert "at:       postgresql://me@127.0.0.1:1/base" in str(error.value)
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["sqlalchemy", "psycopg"])
-def test_a_missing_library_names_the_extra(monkeypatch, name):
-    monkeypatch.setitem(sys.modules, name, None)
+def test_a_missing_library_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(MissingDependency) as error:
         open_store("postgresql://me@127.0.0.1:1/base")
     assert str(error.value) == (
         "cannot use a data base server\n  at:       postgresql://me@127.0.0.1:1/base\n"
-        "  expected: SQLAlchemy and psycopg\n  fix:      pip install 'mutandis[sql]'"
+        "  expected: psycopg\n  fix:      pip install 'mutandis[sql]'"
     )
 
 
 def test_another_data_base_is_refused():
-    pytest.importorskip("psycopg")
     with pytest.raises(StorageError) as error:
         SQLMedium("mysql://me@127.0.0.1/base")
     assert str(error.value) == (
@@ -141,9 +237,15 @@ def test_an_address_is_shown_without_its_password(url, shown):
     assert sql._without_password(url) == shown
 
 
-def test_tables_of_version_1_stay_readable(server):
-    import psycopg
+@pytest.mark.parametrize(("url", "given"), [
+    ("postgres://a:b@h/x", "postgresql://a:b@h/x"), ("postgresql+psycopg://h:5/x?a=b@c", "postgresql://h:5/x?a=b@c"),
+    ("postgresql://a:p@ss@h/x", "postgresql://a:p%40ss@h/x"), ("postgresql://h", "postgresql://h"),
+])  # fmt: skip
+def test_an_address_is_given_to_the_driver_as_it_takes_it(url, given):
+    assert sql._for_driver(url) == given
 
+
+def test_tables_of_version_1_stay_readable(server):
     where = server.fresh()
     with psycopg.connect(where, autocommit=True) as connection:
         connection.execute((FIXTURES / "version_1.postgresql.sql").read_text())
