@@ -9,7 +9,13 @@ median over repetitions. FLOPs (forward and backward) and bytes that are saved f
 
   shared            mu.share_weights, switched to the architecture before each step
   shared, widths    the same for the space of widths, against a child of these widths
+  guarded, widths   the same with `shared.guard(optimizer)`, as mu.one_shot trains
+  shared, masks     all widths at once as masks (Wan et al. 2020, arXiv 2004.05565), against the widest child
+  masks by hand     the widest child with a mask behind each cell
+  shared, gates     the same with a straight-through weight at every edge, and its gradient
+  shared, mixture   the same with all operations of every edge at once, weighted
   single by hand    a supernet that runs the chosen operation of each edge (Guo et al. 2020, arXiv 1904.00420)
+  gates by hand     the same times a straight-through weight (Dong and Yang 2019, arXiv 1910.04465)
   mixture by hand   a supernet that runs all of them, weighted (Liu et al. 2019, arXiv 1806.09055)
 """
 
@@ -22,6 +28,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +38,25 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import mutandis as mu
+from mutandis.flows.supernet import Mixture, Subset
 from mutandis.hyper import Rng
-from mutandis.models.nats import EDGES, OPERATIONS, Operation, size_program, topology_program
+from mutandis.models.nats import EDGES, OPERATIONS, WIDTHS, Operation, size_program, topology_program
 from mutandis.models.nats.networks import Cell
 
 BEST = (3, 3, 2, 1, 3, 3)
 """The best cell of CIFAR-10, as indices into `OPERATIONS`."""
 
 
-Choose = Callable[[Sequence[int]], nn.Module]
+Choose = Callable[[Sequence[int]], nn.Module | AbstractContextManager[Any]]
 Ratios = dict[str, dict[str, list[float]]]
 
 
 class HandCell(nn.Module):
-    """All operations of all edges; runs those of `arch`, or all of them weighted."""
+    """All operations of all edges; runs those of `arch`, times a weight with `gates`, or all of them weighted."""
 
     arch: Sequence[int] = ()
     weights: torch.Tensor | None = None
+    gates: torch.Tensor | None = None
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -61,6 +70,10 @@ class HandCell(nn.Module):
         return nodes[-1]
 
     def _edge(self, edge: int, x: torch.Tensor) -> torch.Tensor:
+        if self.gates is not None:
+            gates, index = self.gates[edge], self.arch[edge]
+            gated: torch.Tensor = gates[index] * self.edges[edge][index](x) + (gates.sum() - gates[index])
+            return gated
         if self.weights is None:
             result: torch.Tensor = self.edges[edge][self.arch[edge]](x)
             return result
@@ -73,7 +86,7 @@ class Runner:
     Args:
         name: As the table shows it.
         parameters: What the optimizer holds.
-        choose: Returns the module for an architecture.
+        choose: Returns the module for an architecture, or a context that gives it.
         extra: Parameters whose gradient is wanted and that are not stepped.
     """
 
@@ -87,7 +100,9 @@ class Runner:
         self.optimizer.zero_grad()
         for parameter in self.extra:
             parameter.grad = None
-        F.cross_entropy(self.choose(arch)(x), y).backward()
+        made = self.choose(arch)
+        with nullcontext(made) if isinstance(made, nn.Module) else made as module:
+            F.cross_entropy(module(x), y).backward()
         self.optimizer.step()
 
 
@@ -110,8 +125,73 @@ def shared_runner(name: str, program: Any, **settings: Any) -> tuple[Runner, Any
     return Runner(name, shared.module.parameters(), lambda arch: shared.materialize(dna_of(shared.space, arch))), shared
 
 
-def by_hand(channels: int, cells: int, *, mixture: bool) -> Runner:
-    """Returns the runner of a supernet that is written by hand."""
+def gated(alphas: torch.Tensor, arch: Sequence[int]) -> torch.Tensor:
+    """Returns straight-through weights of an architecture: its one-hot vectors, with the gradient of a soft draw."""
+    noise = -torch.empty_like(alphas).exponential_().log()
+    soft = ((alphas.log_softmax(1) + noise) / 5.0).softmax(1)
+    return F.one_hot(torch.tensor(arch), len(OPERATIONS)).to(soft) - soft.detach() + soft
+
+
+def selecting_runner(name: str, program: Any, *, mixture: bool) -> Runner:
+    """Returns the runner of the shared program with a selection for every decision."""
+    shared = mu.share_weights(program)
+    alphas = nn.Parameter(1e-3 * torch.randn(len(EDGES), len(OPERATIONS)))
+
+    def choose(arch: Sequence[int]) -> AbstractContextManager[Any]:
+        rows = (alphas.softmax(1) if mixture else gated(alphas, arch)).unbind()
+        made: list[Any] = [Mixture(row) for row in rows]
+        if not mixture:
+            made = [
+                Subset((k,), row[k : k + 1], row.sum() - row[k])
+                for k, row in zip(arch, rows, strict=True)
+            ]  # fmt: skip
+        selections = {point.key: selection for point, selection in zip(shared.points, made, strict=True)}
+        return shared.select(dna_of(shared.space, arch), selections)
+
+    return Runner(name, shared.module.parameters(), choose, [alphas])
+
+
+def masking_runner(name: str) -> Runner:
+    """Returns the runner of the shared program of widths with a mixture of all of them at every place."""
+    shared = mu.share_weights(size_program(), positions="leading", sizes="largest")
+    alphas = nn.Parameter(1e-3 * torch.randn(len(shared.points), len(WIDTHS)))
+    dna = dna_of(shared.space, (len(WIDTHS) - 1,) * len(shared.points))
+
+    def choose(arch: Sequence[int]) -> AbstractContextManager[Any]:
+        rows = alphas.softmax(1).unbind()
+        return shared.select(dna, {point.key: Mixture(row) for point, row in zip(shared.points, rows, strict=True)})
+
+    return Runner(name, shared.module.parameters(), choose, [alphas])
+
+
+class HandMasked(nn.Module):
+    """The widest network with a mask of channels behind the stem and behind each cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        space = mu.space(size_program())
+        self.net = space.materialize(dna_of(space, (len(WIDTHS) - 1,) * 5))
+        self.alphas = nn.Parameter(1e-3 * torch.randn(5, len(WIDTHS)))
+        self.register_buffer("rows", (torch.arange(max(WIDTHS)) < torch.tensor(WIDTHS)[:, None]).float())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        masks = (self.alphas.softmax(1) @ self.rows)[:, :, None, None]
+        x = self.net.stem(x) * masks[0]
+        for cell, mask in zip(self.net.cells, masks, strict=True):
+            x = cell(x) * mask
+        logits: torch.Tensor = self.net.classifier(self.net.last(x).mean((2, 3)))
+        return logits
+
+
+def masks_by_hand() -> Runner:
+    """Returns the runner of the network that masks by hand."""
+    torch.manual_seed(0)
+    made = HandMasked()
+    return Runner("masks by hand", made.net.parameters(), lambda arch: made, [made.alphas])
+
+
+def by_hand(channels: int, cells: int, kind: str) -> Runner:
+    """Returns the runner of a supernet that is written by hand: `single`, `gates` or `mixture`."""
     torch.manual_seed(0)
     net = mu.space(topology_program(channels=channels, cells_per_stage=cells)).materialize(
         dna_of(mu.space(topology_program(channels=channels, cells_per_stage=cells)), BEST)
@@ -122,13 +202,14 @@ def by_hand(channels: int, cells: int, *, mixture: bool) -> Runner:
     alphas = nn.Parameter(1e-3 * torch.randn(len(EDGES), len(OPERATIONS)))
 
     def choose(arch: Sequence[int]) -> nn.Module:
-        weights = alphas.softmax(1) if mixture else None
+        weights = alphas.softmax(1) if kind == "mixture" else None
+        gates = gated(alphas, arch) if kind == "gates" else None
         for layer in net.cells:
             if isinstance(layer, HandCell):
-                layer.arch, layer.weights = arch, weights
+                layer.arch, layer.weights, layer.gates = arch, weights, gates
         return net
 
-    return Runner("mixture by hand" if mixture else "single by hand", net.parameters(), choose, [alphas] * mixture)
+    return Runner(f"{kind} by hand", net.parameters(), choose, [alphas] * (kind != "single"))
 
 
 def architectures(count: int, seed: int) -> list[tuple[int, ...]]:
@@ -227,12 +308,18 @@ def main() -> None:
 
     cells = topology_program(channels=options.channels, cells_per_stage=options.cells)
     ours, shared = shared_runner("shared", cells)
-    hand = [by_hand(options.channels, options.cells, mixture=m) for m in (False, True)]
+    ours_too = [selecting_runner(f"shared, {name}", cells, mixture=name == "mixture") for name in ("gates", "mixture")]
+    hand = [by_hand(options.channels, options.cells, kind) for kind in ("single", "gates", "mixture")]
     archs = architectures(options.archs, options.seed)
-    rows = compare([ours, *hand], archs, lambda a: plain(cells, a), batch, options.reps, options.seed)
+    rows = compare([ours, *ours_too, *hand], archs, lambda a: plain(cells, a), batch, options.reps, options.seed)
     sizes, size_shared = shared_runner("shared, widths", size_program(), positions="leading")
     widths = [(5, 5, 5, 5, 5), (3, 4, 2, 6, 1)][: options.archs]
-    rows |= compare([sizes], widths, lambda a: plain(size_program(), a), batch, options.reps, options.seed)
+    guarded, guarded_shared = shared_runner("guarded, widths", size_program(), positions="leading")
+    guarded_shared.guard(guarded.optimizer)
+    rows |= compare([sizes, guarded], widths, lambda a: plain(size_program(), a), batch, options.reps, options.seed)
+    masked = [masking_runner("shared, masks"), masks_by_hand()]
+    widest = [(len(WIDTHS) - 1,) * 5]
+    rows |= compare(masked, widest, lambda a: plain(size_program(), a), batch, options.reps, options.seed)
     switches = {"shared": switch_us(shared), "shared, widths": switch_us(size_shared)}
 
     print(

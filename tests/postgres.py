@@ -77,7 +77,6 @@ def server() -> Iterator[Server]:
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    pytest.importorskip("sqlalchemy")
     pytest.importorskip("psycopg")
     user = None
     folder = Path(tempfile.mkdtemp(prefix="mutandis-postgres-"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import mutandis as mu
 
@@ -53,3 +54,38 @@ def checkpointed(child, feedback):
 
 def nothing(child):
     return None
+
+
+def moody(child, feedback):
+    """Ends in all ways that leave its process alive: by number, so that every executor records the same."""
+    x = child["x"]
+    for step in range(1, x % 3 + 1):
+        feedback.report({"loss": x / step}, step=step)
+    if x % 4 == 1:
+        raise ValueError(f"x is {x}")
+    if x % 4 == 2:
+        feedback.skip(f"{x} is not wanted")
+        return None
+    if x % 4 == 3:
+        (feedback.checkpoint / "seen").write_text(str(x))
+    return {"reward": float(x), "twice": 2.0 * x}
+
+
+def gated(child, feedback):
+    """Waits from the trial on that its folder is named after, until there is a file `go`; tells where it runs.
+
+    The folder is in the environment, as `GATE`, and so is for how many seconds every trial runs, as `PAUSE`.
+    """
+    time.sleep(float(os.environ.get("PAUSE", "0")))
+    folder = Path(os.environ["GATE"])
+    (folder / f"trial-{feedback.trial}-{feedback.attempt}-{os.getpid()}").touch()
+    while feedback.trial >= int(folder.name) and not (folder / "go").exists():
+        time.sleep(0.02)
+    return quadratic(child)
+
+
+def stubborn(child):
+    """Hangs for 0, and fails for all others."""
+    if child["x"] == 0:
+        time.sleep(60)
+    raise ValueError(f"x is {child['x']}")

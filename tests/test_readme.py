@@ -1,4 +1,4 @@
-"""Every Python block of the README runs, and its promises hold."""
+"""Every Python block of the README and of the guides runs, and its promises hold."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+
+
 @functools.cache
 def run_block(block):
     """Runs a block as a module of its own, and returns its names."""
@@ -31,6 +34,13 @@ def run_block(block):
 @pytest.mark.parametrize("number", range(len(BLOCKS) - 1))
 def test_a_block_runs_on_its_own(number, capsys):
     run_block(BLOCKS[number])
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_a_guide_runs_from_its_first_line_to_its_last(guide, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL)
+    assert blocks
+    run_block("\n".join(blocks))
 
 
 def test_the_idea_is_a_twelve_line_program_in_the_first_twenty_lines():
@@ -70,6 +80,8 @@ def test_the_shown_error_is_the_real_one():
     assert str(error.value) == shown.rstrip()
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
-def test_a_link_leads_to_a_file(link):
-    assert (ROOT / link).exists()
+@pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDES], ids=lambda path: path.stem)
+def test_a_link_leads_to_a_file(page):
+    links = set(re.findall(r"\]\(([^)#]+)\)", page.read_text()))
+    assert links
+    assert [link for link in links if not (page.parent / link).exists()] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import struct
 import subprocess
@@ -14,6 +15,21 @@ from tables import SIZE, needs_size
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALLEST = {
+    "prune_resnet.py": [
+        "--epochs",
+        "1",
+        "--final-epochs",
+        "1",
+        "--runs",
+        "1",
+        "--train-size",
+        "200",
+        "--depth",
+        "8",
+        "--base",
+        "4",
+    ],
+    "paper_table.py": ["--trials", "2", "--epochs", "1", "--shared-epochs", "1", "--runs", "1", "--train-size", "150"],
     "one_shot_fashion.py": ["--epochs", "1", "--final-epochs", "1", "--runs", "1", "--train-size", "200"],
     "hello.py": ["--trials", "3"],
     "existing_code_before.py": ["--epochs", "1", "--width", "4"],
@@ -81,6 +97,14 @@ def test_the_search_prints_both_programs_and_draws_its_curve(tmp_path):
     assert "hand-written default" in result.stdout
     assert "best found (trial" in result.stdout
     assert (tmp_path / "search_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_of_the_table_are_a_few_lines_apart():
+    """A new space takes seven lines, another algorithm one, and the two spaces together one more."""
+    spec = importlib.util.spec_from_file_location("paper_table", EXAMPLES / "paper_table.py")
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    assert [table.lines_changed(row) for row in table.ROWS] == [(0, 0), (7, 1), (1, 1), (1, 1), (7, 1), (1, 0)]
 
 
 def idx(array_shape, values):
