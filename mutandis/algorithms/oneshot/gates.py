@@ -86,6 +86,11 @@ class DSNAS(OneShot):
         need_number("DSNAS.delay", self.delay, low=0.0, below=1.0)
         PolicySettings.of(self)
 
+    @property
+    def weighs_cost(self) -> bool:
+        """Whether the `cost` of `start_shared` changes anything."""
+        return self.limit is not None
+
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with a nearly uniform policy.
 
@@ -197,6 +202,11 @@ class ProxylessNAS(OneShot):
                                    expected="None for rule='gradient', which learns from a loss",
                                    fix="write ResourceConstrained(ProxylessNAS(), cost)")  # fmt: skip
         PolicySettings.of(self)
+
+    @property
+    def weighs_cost(self) -> bool:
+        """Whether the `cost` of `start_shared` changes anything."""
+        return self.rule == "reinforce"
 
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with a nearly uniform policy.

@@ -184,6 +184,11 @@ class SharedSearch(abc.ABC):
 class OneShot(Algorithm):
     """Settings of an algorithm that shares weights."""
 
+    @property
+    def weighs_cost(self) -> bool:
+        """Whether the `cost` of `start_shared` changes anything."""
+        return False
+
     @abc.abstractmethod
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins one run on shared weights; all randomness derives from `seed`.

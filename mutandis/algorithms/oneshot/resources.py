@@ -143,6 +143,11 @@ class ResourceConstrained(OneShot):
                                expected="None for form='linear', which only has a weight",
                                fix="write form='relative' or form='band'")  # fmt: skip
 
+    @property
+    def weighs_cost(self) -> bool:
+        """Whether the `cost` of `start_shared` changes anything."""
+        return self.algorithm.weighs_cost
+
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run of the algorithm with the cost in its loss.
 

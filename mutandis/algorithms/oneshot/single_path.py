@@ -116,6 +116,11 @@ class SPOS(OneShot):
         """Begins the search of the second phase, by trials."""
         return self.search.start(space, seed=seed, num_objectives=num_objectives)
 
+    @property
+    def weighs_cost(self) -> bool:
+        """Whether the `cost` of `start_shared` changes anything."""
+        return bool(self.cost_bins)
+
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with the first phase; `derive` is the second.
 

@@ -122,6 +122,11 @@ class TuNAS(OneShot):
         plain = Reinforce(learning_rate=self.learning_rate, baseline_decay=self.baseline_decay, bins=self.bins)
         return plain.start(space, seed=seed, num_objectives=num_objectives)
 
+    @property
+    def weighs_cost(self) -> bool:
+        """Whether the `cost` of `start_shared` changes anything."""
+        return True
+
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with a uniform policy.
 

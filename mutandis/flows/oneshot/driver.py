@@ -24,7 +24,7 @@ from mutandis.flows.oneshot.measuring import Loss, Measures, Metric
 from mutandis.flows.oneshot.recipe import Recipe, cosine
 from mutandis.flows.oneshot.result import Memory, OneShotResult
 from mutandis.flows.oneshot.running import forked, moved, roots_of, running
-from mutandis.flows.oneshot.sampled import SampledSearch
+from mutandis.flows.oneshot.sampled import SampledSearch, need_weighed
 from mutandis.flows.oneshot.saving import Checkpoint
 from mutandis.flows.oneshot.session import Session, peek
 from mutandis.flows.oneshot.teams.team import Team
@@ -66,7 +66,7 @@ def one_shot(
         loss: `loss(child, batch)` to a tensor; by default cross-entropy of the module on batches `(x, y)`.
         metric: `metric(child, batch)` to a number, larger is better; by default accuracy, or with `loss=` its
             negative. It rewards the policy and ranks candidates at the end.
-        cost: What a child costs, such as `fit_cost(...)`, for algorithms that weigh it.
+        cost: What a child costs, such as `fit_cost(...)`, for algorithms that weigh it; refused by others.
         optimizer: Makes the optimizer of a list of weights; by default SGD as published.
         schedule: The factor of its step size by the fraction of the run, or None.
         clip: Largest norm of the gradient of the weights, or None.
@@ -147,14 +147,12 @@ def _starter(shared: Shared, algorithm: Algorithm, cost: Cost | None, train_with
             raise SettingError("cannot choose how weights are trained", at="one_shot.train_with", got=train_with,
                                expected=f"None for {type(algorithm).__name__}, which has a way of its own",
                                fix="leave it out")  # fmt: skip
+        need_weighed(algorithm, cost, "one_shot.cost")
         return lambda seed: algorithm.start_shared(space, seed=seed, cost=cost)
     if not isinstance(algorithm, Algorithm):
         raise SettingError("cannot search shared weights", at="one_shot.algorithm", got=algorithm,
                            expected="an algorithm", fix="write mu.algorithms.Random() or another")  # fmt: skip
-    if cost is not None:
-        raise SettingError("cannot weigh a cost", at="one_shot.cost", got=cost,
-                           expected=f"None for {type(algorithm).__name__}, which only sees rewards",
-                           fix="put the cost into metric=, or wrap the algorithm in Constrained(...)")  # fmt: skip
+    need_weighed(algorithm, cost, "one_shot.cost")
     if train_with == "proposals":
         return lambda seed: SampledSearch(algorithm, space, seed, num_candidates)
     if train_with not in (None, "uniform"):

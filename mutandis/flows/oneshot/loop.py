@@ -19,7 +19,7 @@ from mutandis.errors import MutandisWarning, SettingError
 from mutandis.flows.oneshot.fitting.report import fit_report, module_loss
 from mutandis.flows.oneshot.inventory import Inventory, likeliest
 from mutandis.flows.oneshot.running import running
-from mutandis.flows.oneshot.sampled import SampledSearch
+from mutandis.flows.oneshot.sampled import SampledSearch, need_weighed
 from mutandis.flows.oneshot.teams.relay import Relay
 from mutandis.flows.oneshot.teams.team import Team
 from mutandis.flows.supernet import Shared
@@ -76,6 +76,7 @@ def steps(
         raise SettingError("cannot train shared weights", at="steps.shared", got=shared,
                            expected="a program whose weights are shared",
                            fix="pass mu.share_weights(program)")  # fmt: skip
+    need_weighed(algorithm, cost, "steps.cost")
     name = type(algorithm).__name__
     search, twin = (_begin(shared, algorithm, cost, seed) for _ in range(2))
     if search.needs.is_virtual:

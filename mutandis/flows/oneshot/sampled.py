@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING
 
 from mutandis.algorithms.base import JSON, Algorithm
 from mutandis.algorithms.oneshot.derive import best_of
-from mutandis.algorithms.oneshot.protocol import Evaluate, Needs, SharedSearch, Virtual, check_outcome, finite
+from mutandis.algorithms.oneshot.protocol import (
+    Cost,
+    Evaluate,
+    Needs,
+    OneShot,
+    SharedSearch,
+    Virtual,
+    check_outcome,
+    finite,
+)
 from mutandis.algorithms.oneshot.selections import Selections, selections_of
-from mutandis.errors import SpaceExhausted
+from mutandis.errors import SettingError, SpaceExhausted
 from mutandis.hyper import DNA, Feedback, Proposal, Rng, SearchSpace
 
 if TYPE_CHECKING:
@@ -116,4 +125,21 @@ class SampledSearch(SharedSearch):
         self._pending = None
 
 
-__all__ = ["SampledSearch"]
+def need_weighed(algorithm: Algorithm, cost: Cost | None, at: str) -> None:
+    """Refuses a cost that would change nothing."""
+    if cost is None or (isinstance(algorithm, OneShot) and algorithm.weighs_cost):
+        return
+    name = type(algorithm).__name__
+    is_shared = isinstance(algorithm, OneShot)
+    raise SettingError(
+        "cannot weigh a cost",
+        at=at,
+        got=cost,
+        expected=f"None for {name} as it is set" if is_shared else f"None for {name}, which only sees rewards",
+        fix=f"set what {name} weighs costs by, if it can, or give it to ResourceConstrained(algorithm, cost)"
+        if is_shared
+        else "put the cost into metric=, or wrap the algorithm in Constrained(...)",
+    )
+
+
+__all__ = ["SampledSearch", "need_weighed"]

@@ -9,8 +9,9 @@ import torch
 from listed import Listed, numbered
 
 import mutandis as mu
+from mutandis.algorithms.oneshot import DARTS, DSNAS, SPOS, ProxylessNAS, ResourceConstrained, TableCost, TuNAS
 from mutandis.errors import SettingError
-from mutandis.flows.oneshot.sampled import SampledSearch
+from mutandis.flows.oneshot.sampled import SampledSearch, need_weighed
 
 SPACE = mu.space({"x": mu.oneof(list(range(6)), name="x")}).bare()
 
@@ -73,3 +74,29 @@ def test_a_loss_is_refused():
 def test_nothing_to_measure_with_is_refused():
     with pytest.raises(SettingError, match="cannot derive a result"):
         SampledSearch(mu.algorithms.Random(), SPACE, 0, 3).derive()
+
+
+COST = TableCost({"op": [1.0, 2.0]})
+
+
+@pytest.mark.parametrize("algorithm", [TuNAS(), SPOS(cost_bins=(1.0, 2.0)), DSNAS(limit=1.0),
+                                       ProxylessNAS(rule="reinforce"), ResourceConstrained(DSNAS(limit=1.0), COST)],
+                         ids=lambda a: type(a).__name__)  # fmt: skip
+def test_a_cost_is_for_algorithms_that_weigh_it(algorithm):
+    need_weighed(algorithm, COST, "here")
+
+
+@pytest.mark.parametrize("algorithm", [DARTS(), SPOS(), DSNAS(), ProxylessNAS(), ResourceConstrained(DARTS(), COST)],
+                         ids=lambda a: type(a).__name__)  # fmt: skip
+def test_a_cost_that_would_change_nothing_is_refused(algorithm):
+    need_weighed(algorithm, None, "here")
+    name = type(algorithm).__name__
+    with pytest.raises(SettingError) as error:
+        need_weighed(algorithm, COST, "one_shot.cost")
+    assert str(error.value) == (
+        "cannot weigh a cost\n"
+        "  at:       one_shot.cost\n"
+        f"  got:      {COST!r} (TableCost)\n"
+        f"  expected: None for {name} as it is set\n"
+        f"  fix:      set what {name} weighs costs by, if it can, or give it to ResourceConstrained(algorithm, cost)"
+    )
