@@ -12,7 +12,6 @@ import os
 import pickle
 import signal
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
@@ -32,6 +31,7 @@ from mutandis.flows.executors.base import (
     Pool,
     Task,
 )
+from mutandis.flows.executors.queued import QueuedPool
 from mutandis.flows.executors.worker import ASKED, BROKEN, READY, TOLD, serve
 
 _MEMORY_INTERVAL = 0.1
@@ -73,7 +73,7 @@ class Processes(Executor):
             raise SettingError("cannot limit memory", at="memory_bytes", got=memory_bytes,
                                expected="a system with /proc, such as Linux", fix="leave memory_bytes out")  # fmt: skip
         threads = self.num_threads or max(1, (os.cpu_count() or 1) // workers)
-        return _ProcessPool(_pickled(task, "the task"), on_message, workers, threads, timeout, memory_bytes)
+        return _ProcessPool(workers, _pickled(task, "the task"), on_message, threads, timeout, memory_bytes)
 
     def __repr__(self) -> str:
         return f"Processes(num_threads={self.num_threads})"
@@ -108,43 +108,16 @@ class _Worker:
 
 
 @dataclass
-class _ProcessPool(Pool):
+class _ProcessPool(QueuedPool[_Worker]):
     task: bytes
     on_message: OnMessage
-    size: int
     num_threads: int
     timeout: float | None
     memory_bytes: int | None
-    _workers: list[_Worker] = field(default_factory=list)
-    _waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
-    _ended: list[Outcome] = field(default_factory=list)
-    _next_look: float = 0.0
-    _is_closed: bool = False
+    _next_look: float = field(init=False, default=0.0)
 
-    @property
-    def num_free(self) -> int:
-        busy = sum(worker.key is not None for worker in self._workers)
-        return max(self.size - busy - len(self._waiting), 0)
-
-    @property
-    def num_running(self) -> int:
-        return sum(w.key is not None for w in self._workers) + len(self._waiting) + len(self._ended)
-
-    def submit(self, key: int, payload: Any) -> None:
-        if self._is_closed:
-            raise ExecutorError("cannot submit a job", expected="an open pool", fix="open another one")
-        self._waiting.append((key, _pickled(payload, "a job")))
-        self._hand_out()
-
-    def _hand_out(self) -> None:
-        """Gives waiting jobs to idle workers, and starts workers while there are too few."""
-        for worker in list(self._workers):
-            if self._waiting and worker.key is None and worker.is_ready:
-                self._give(worker, *self._waiting.popleft())
-        starting = sum(not worker.is_ready for worker in self._workers)
-        while len(self._workers) < self.size and starting < len(self._waiting):
-            self._workers.append(self._start())
-            starting += 1
+    def _pickle(self, payload: Any) -> bytes:
+        return _pickled(payload, "a job")
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -160,21 +133,11 @@ class _ProcessPool(Pool):
         with contextlib.suppress(BrokenPipeError, ConnectionError):  # Its sentinel will say that it has just died.
             worker.connection.send_bytes(payload)
 
-    def wait(self, timeout: float | None = None) -> list[Outcome]:
-        deadline = None if timeout is None else time.perf_counter() + timeout
-        while not self._ended and self.num_running:
-            left = None if deadline is None else deadline - time.perf_counter()
-            if left is not None and left < 0:
-                break
-            self._look(left)
-        ended, self._ended = self._ended, []
-        return ended
-
     def _look(self, left: float | None) -> None:
         """Handles what comes within a while."""
         self._hand_out()
         sources: dict[Any, _Worker] = {}
-        for worker in self._workers:
+        for worker in self._members:
             sources[worker.connection] = sources[worker.process.sentinel] = worker
         ready = wait_for(list(sources), self._patience(left))
         for worker in dict.fromkeys(sources[source] for source in ready):
@@ -184,7 +147,7 @@ class _ProcessPool(Pool):
 
     def _patience(self, left: float | None) -> float | None:
         limits = [] if left is None else [max(left, 0.0)]
-        busy = [worker for worker in self._workers if worker.key is not None and worker.ending is None]
+        busy = [worker for worker in self._members if worker.key is not None and worker.ending is None]
         if self.timeout is not None:
             now = time.perf_counter()
             limits += [max(worker.started + self.timeout - now, 0.0) for worker in busy]
@@ -227,7 +190,7 @@ class _ProcessPool(Pool):
 
     def _bury(self, worker: _Worker) -> None:
         """Accounts for a dead worker."""
-        self._workers.remove(worker)
+        self._members.remove(worker)
         worker.connection.close()
         if worker.key is None:
             if not worker.is_ready and worker.ending is None:
@@ -240,7 +203,7 @@ class _ProcessPool(Pool):
     def _enforce(self) -> None:
         """Kills workers whose job is over a limit."""
         now = time.perf_counter()
-        busy = [worker for worker in self._workers if worker.key is not None and worker.ending is None]
+        busy = [worker for worker in self._members if worker.key is not None and worker.ending is None]
         if self.timeout is not None:
             for worker in busy:
                 if now - worker.started >= self.timeout:
@@ -260,33 +223,27 @@ class _ProcessPool(Pool):
             worker.ending = (kind, reason)
         end_group(worker.process)
 
-    def cancel(self, key: int) -> None:
-        kept = [job for job in self._waiting if job[0] != key]
-        if len(kept) < len(self._waiting):
-            self._waiting = deque(kept)
-            self._ended.append(Outcome(key, CANCELLED, reason="it was cancelled"))
-        for worker in self._workers:
-            if worker.key == key:
-                self._kill(worker, CANCELLED, "it was cancelled")
+    def _cancel(self, member: _Worker) -> None:
+        self._kill(member, CANCELLED, "it was cancelled")
 
     def close(self) -> None:
         self._is_closed = True
         self._waiting.clear()
-        for worker in self._workers:
+        for worker in self._members:
             worker.connection.close()  # An idle worker ends at that.
             if worker.key is not None or not worker.is_ready:
                 end_group(worker.process)
         deadline = time.perf_counter() + _PATIENCE
-        for worker in self._workers:
+        for worker in self._members:
             worker.process.join(max(deadline - time.perf_counter(), 0.1))
             if worker.process.is_alive():
                 end_group(worker.process)
                 worker.process.join()
             worker.process.close()
-        self._workers = []
+        self._members = []
 
     def __del__(self) -> None:
-        if self._workers:
+        if self._members:
             self.close()
 
 

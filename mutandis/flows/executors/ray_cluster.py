@@ -99,7 +99,7 @@ class Ray(Executor):
             max_restarts=0, max_task_retries=0, max_concurrency=_CALLS_AT_ONCE,
         )  # fmt: skip
         arguments = (sealed, tuple(sys.path), max(int(self.num_cpus), 1), timeout, memory_bytes)
-        return RayPool(session.close, agent, arguments, on_message, workers)
+        return RayPool(workers, session.close, agent, arguments, on_message)
 
     def _session(self, ray: Any, workers: int) -> _Session:
         """Sees to it that Ray runs."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import pickle
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mutandis.errors import ExecutorError
-from mutandis.flows.executors.base import CANCELLED, CRASHED, LOST, OnMessage, Outcome, Pool
+from mutandis.flows.executors.base import CANCELLED, CRASHED, LOST, OnMessage, Outcome
+from mutandis.flows.executors.queued import QueuedPool
 from mutandis.flows.executors.ray_agent import ASKED, BROKEN, ENDED
 
 _IDLE_S = 30.0  # How long an actor without a job keeps its resources from others.
@@ -54,74 +54,42 @@ class _Member:
     key: int | None = None
     since: float = 0.0  # When it got its job, or had none any more.
 
+    @property
+    def is_ready(self) -> bool:
+        return self.machine is not None
+
 
 @dataclass
-class RayPool(Pool):
+class RayPool(QueuedPool[_Member]):
     """A pool of actors.
 
     Args:
+        size: How many actors there may be.
         end: Called at the end, when all actors have been ended.
         agent: The class of `Agent` as Ray has it, with the resources of a job.
         arguments: What it is made with.
         on_message: Hears what jobs say.
-        size: How many actors there may be.
     """
 
     end: Callable[[], None]
     agent: Any
     arguments: tuple[Any, ...]
     on_message: OnMessage
-    size: int
-    _members: list[_Member] = field(default_factory=list)
-    _waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
-    _ended: list[Outcome] = field(default_factory=list)
-    _lost_starts: int = 0
-    _is_closed: bool = False
+    _lost_starts: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         weakref.finalize(self, self.end)
 
-    @property
-    def num_free(self) -> int:
-        """Workers less jobs, whether the cluster has room for them now or not."""
-        busy = sum(member.key is not None for member in self._members)
-        return max(self.size - busy - len(self._waiting), 0)
+    def _pickle(self, payload: Any) -> bytes:
+        return pickled(payload, "a job")
 
-    @property
-    def num_running(self) -> int:
-        """Jobs without an outcome, or with one that nobody has asked for."""
-        return sum(m.key is not None for m in self._members) + len(self._waiting) + len(self._ended)
+    def _start(self) -> _Member:
+        actor = self.agent.remote(*self.arguments)
+        return _Member(actor, actor.ready.remote())
 
-    def submit(self, key: int, payload: Any) -> None:
-        """Hands in a job; see `Pool.submit`."""
-        if self._is_closed:
-            raise ExecutorError("cannot submit a job", expected="an open pool", fix="open another one")
-        self._waiting.append((key, pickled(payload, "a job")))
-        self._hand_out()
-
-    def _hand_out(self) -> None:
-        """Gives waiting jobs to actors without one, and asks for actors while there are too few."""
-        for member in self._members:
-            if self._waiting and member.key is None and member.machine is not None:
-                member.key, payload = self._waiting.popleft()
-                member.since = time.perf_counter()
-                member.actor.run.remote(member.key, payload)
-        starting = sum(member.machine is None for member in self._members)
-        while len(self._members) < self.size and starting < len(self._waiting):
-            actor = self.agent.remote(*self.arguments)
-            self._members.append(_Member(actor, actor.ready.remote()))
-            starting += 1
-
-    def wait(self, timeout: float | None = None) -> list[Outcome]:
-        """Returns the outcomes that are there; see `Pool.wait`."""
-        deadline = None if timeout is None else time.perf_counter() + timeout
-        while not self._ended and self.num_running:
-            left = None if deadline is None else deadline - time.perf_counter()
-            if left is not None and left < 0:
-                break
-            self._look(left)
-        ended, self._ended = self._ended, []
-        return ended
+    def _give(self, member: _Member, key: int, payload: bytes) -> None:
+        member.key, member.since = key, time.perf_counter()
+        member.actor.run.remote(key, payload)
 
     def _look(self, left: float | None) -> None:
         """Handles what comes within a while."""
@@ -210,15 +178,8 @@ class RayPool(Pool):
         ready = [member for member in self._members if member.machine is not None]
         self._dismiss([member for member in ready if member.key is None and now - member.since >= _IDLE_S])
 
-    def cancel(self, key: int) -> None:
-        """Ends a job, and the actor that runs it; see `Pool.cancel`."""
-        kept = [job for job in self._waiting if job[0] != key]
-        if len(kept) < len(self._waiting):
-            self._waiting = deque(kept)
-            self._ended.append(Outcome(key, CANCELLED, reason="it was cancelled"))
-        for member in list(self._members):
-            if member.key == key:
-                self._lose(member, CANCELLED, "it was cancelled")
+    def _cancel(self, member: _Member) -> None:
+        self._lose(member, CANCELLED, "it was cancelled")
 
     def close(self) -> None:
         """Ends all actors, and what was started for them; see `Pool.close`."""

@@ -166,7 +166,7 @@ def test_actors_that_never_get_ready_end_the_search(ray, how, message):
             raise SettingError("cannot limit memory")
 
     ends = []
-    with RayPool(lambda: ends.append(1), ray.remote(Agent).options(num_cpus=1), (), ignore, 1) as pool:
+    with RayPool(1, lambda: ends.append(1), ray.remote(Agent).options(num_cpus=1), (), ignore) as pool:
         pool.submit(0, None)
         with pytest.raises(ExecutorError, match="cannot run jobs on a Ray worker: " + message):
             pool.wait(60.0)
