@@ -16,14 +16,14 @@ from mutandis.algorithms import Algorithm
 from mutandis.algorithms.oneshot.protocol import Cost, OneShot, SharedSearch
 from mutandis.algorithms.oneshot.single_path import SPOS
 from mutandis.errors import SettingError
-from mutandis.flows.costs.measures import memory_bytes
+from mutandis.flows.costs.measures import memory_bytes, modules_of
 from mutandis.flows.oneshot.fitting.report import fit_report
 from mutandis.flows.oneshot.inventory import Inventory
 from mutandis.flows.oneshot.logbook import Logbook
 from mutandis.flows.oneshot.measuring import Loss, Measures, Metric
 from mutandis.flows.oneshot.recipe import Recipe, cosine
 from mutandis.flows.oneshot.result import Memory, OneShotResult
-from mutandis.flows.oneshot.running import forked, moved, roots_of, running
+from mutandis.flows.oneshot.running import forked, moved, running
 from mutandis.flows.oneshot.sampled import SampledSearch, need_weighed
 from mutandis.flows.oneshot.saving import Checkpoint
 from mutandis.flows.oneshot.session import Session, peek
@@ -222,7 +222,7 @@ def _expected_bytes(shared: Shared, twin: SharedSearch, measures: Measures, trai
     saved = 0
     for selections in draws:
         with running(shared, selections) as child:
-            roots = nn.ModuleList(roots_of(child))
+            roots = nn.ModuleList(modules_of(child))
             live = sum(p.numel() * p.element_size() for p in {id(p): p for p in roots.parameters()}.values())
             taken = memory_bytes(roots, batch, partial(_run, measures, child))
             saved = max(saved, int(taken) - live)

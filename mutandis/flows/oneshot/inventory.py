@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mutandis.algorithms.oneshot.selections import sizes
-from mutandis.flows.oneshot.running import layers_of, roots_of, storage_of
+from mutandis.flows.costs.measures import modules_of
+from mutandis.flows.oneshot.running import layers_of, storage_of
 from mutandis.flows.supernet import Shared
 from mutandis.flows.supernet.calibrate import NORMS
 from mutandis.hyper import Point
@@ -33,7 +34,7 @@ class Inventory:
             found = []
             for candidate in range(point.num_candidates if point.kind == "choice" else 0):
                 child = shared.materialize(dna_with(shared, point, candidate))
-                used = {storage_of(p) for root in roots_of(child) for p in root.parameters()}
+                used = {storage_of(p) for root in modules_of(child) for p in root.parameters()}
                 norms |= {storage_of(p) for layer in layers_of(child) if isinstance(layer, NORMS)
                           for p in layer.parameters(recurse=False)}  # fmt: skip
                 everywhere = used if everywhere is None else everywhere & used

@@ -91,14 +91,9 @@ def _without_gradient(point: Point) -> LoweringError:
     )
 
 
-def roots_of(child: Any) -> list[nn.Module]:
-    """Returns the outermost modules of a live program."""
-    return modules_of(child)
-
-
 def layers_of(child: Any) -> list[nn.Module]:
     """Returns all modules of a live program, each once."""
-    return list({id(module): module for root in roots_of(child) for module in root.modules()}.values())
+    return list({id(module): module for root in modules_of(child) for module in root.modules()}.values())
 
 
 def storage_of(tensor: Tensor) -> int:
@@ -127,4 +122,4 @@ def moved(batch: Any, device: torch.device) -> Any:
     return batch
 
 
-__all__ = ["forked", "layers_of", "moved", "roots_of", "running", "storage_of"]
+__all__ = ["forked", "layers_of", "moved", "running", "storage_of"]

@@ -18,7 +18,8 @@ from mutandis.algorithms.oneshot.selections import Gate, Index, Mixture, Selecti
 from mutandis.algorithms.oneshot.sizes import TAS, FBNetV2
 from mutandis.algorithms.oneshot.tunas import TuNAS
 from mutandis.errors import LoweringError
-from mutandis.flows.oneshot.running import forked, layers_of, moved, roots_of, running
+from mutandis.flows.costs.measures import modules_of
+from mutandis.flows.oneshot.running import forked, layers_of, moved, running
 
 X = torch.linspace(-1, 1, 10).reshape(5, 2)
 PARTS = [Curve(name) for name in NAMES]
@@ -122,10 +123,10 @@ def test_a_value_that_wants_a_gradient_is_refused():
 
 def test_the_modules_of_a_program_and_of_a_call_are_found():
     linear = nn.Linear(1, 1)
-    assert roots_of(linear) == [linear]
+    assert modules_of(linear) == [linear]
     shared = mu.share_weights(mu.bind(nn.Linear, 2, mu.oneof([1, 2])), X)
     child = shared.materialize(shared.space.random(0))
-    assert [type(root) for root in roots_of(child)] == [nn.Linear]
+    assert [type(root) for root in modules_of(child)] == [nn.Linear]
 
 
 def test_random_numbers_are_put_back():

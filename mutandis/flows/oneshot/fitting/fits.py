@@ -17,8 +17,8 @@ from mutandis.algorithms.oneshot.protocol import SharedSearch
 from mutandis.algorithms.oneshot.selections import Gate, Index, Mixture, Selection, Selections, Subset, Value
 from mutandis.errors import LoweringError
 from mutandis.flows import supernet
-from mutandis.flows.costs.measures import quiet
-from mutandis.flows.oneshot.running import roots_of, running
+from mutandis.flows.costs.measures import modules_of, quiet
+from mutandis.flows.oneshot.running import running
 from mutandis.flows.oneshot.teams.relay import Relay
 from mutandis.hyper import Point
 
@@ -128,7 +128,7 @@ def _try_all(shared: supernet.Shared, draw: Selections, run: Run,
     leaves = [(index, leaf) for index, relay in relays.items() for leaf in relay.leaves]
     found: list[Tensor | None] = [None] * len(leaves)
     grad = (torch.inference_mode(False), torch.enable_grad())
-    with running(shared, copies) as child, quiet(nn.ModuleList(roots_of(child))), grad[0], grad[1]:
+    with running(shared, copies) as child, quiet(nn.ModuleList(modules_of(child))), grad[0], grad[1]:
         loss = run(child)
         if leaves and loss.requires_grad:
             found = list(torch.autograd.grad(loss, [leaf for _, leaf in leaves], allow_unused=True))

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from mutandis.errors import LoweringError
 from mutandis.flows import supernet
-from mutandis.flows.costs.measures import quiet
+from mutandis.flows.costs.measures import modules_of, quiet
 from mutandis.flows.oneshot.inventory import dna_with
-from mutandis.flows.oneshot.running import layers_of, roots_of, storage_of
+from mutandis.flows.oneshot.running import layers_of, storage_of
 from mutandis.flows.supernet.calibrate import NORMS
 from mutandis.hyper import Point
 
@@ -102,7 +102,7 @@ def _size(child: Any, choices: list[supernet.Choice], run: Callable[[Any], Any])
 
     handles = [choice.register_forward_hook(note) for choice in choices]
     try:
-        with quiet(nn.ModuleList(roots_of(child))), torch.no_grad():
+        with quiet(nn.ModuleList(modules_of(child))), torch.no_grad():
             run(child)
     finally:
         for handle in handles:
