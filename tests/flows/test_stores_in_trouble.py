@@ -13,7 +13,7 @@ from workers import PROGRAM, answer, decisions, in_child, reward_of
 
 import mutandis as mu
 from mutandis.errors import MutandisWarning, StorageError
-from mutandis.flows.studies.stores import Heartbeat, StudyHeader, open_store
+from mutandis.flows.studies.stores import Heartbeat, StudyHeader, linefile, open_store
 
 ALGORITHM = mu.algorithms.RegularizedEvolution(6, 3)
 
@@ -112,6 +112,28 @@ def test_a_trial_whose_result_was_not_recorded_goes_back_to_its_study(path, flak
     feedback(1.0)
     answer(again)
     assert mu.Study(path).counts() == {"completed": 3}
+
+
+def test_an_answer_that_the_disk_failed_to_keep_can_be_given_again_and_is_the_same_one(tmp_path, monkeypatch):
+    study = mu.Study(tmp_path / "study.jsonl", durability="power")
+    loop = searching(study, 3)
+    _, feedback = next(loop)
+    asked = []
+
+    def sync(fd):
+        asked.append(fd)
+        if len(asked) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(linefile, "_sync", sync)
+    with pytest.raises(StorageError, match="Input/output error"):
+        feedback(3.0)
+    assert not feedback.is_answered and feedback.is_stuck
+    feedback(3.0)  # No warning: nobody else took the trial over.
+    assert feedback.is_answered and len(asked) == 2
+    answer(loop)
+    assert [trial.attempt for trial in mu.Study(tmp_path / "study.jsonl")] == [1, 1, 1]
+    assert study.trials[0].reward == 3.0
 
 
 def test_an_error_of_the_body_fails_its_trial_after_the_store_is_back(path, flaky):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mutandis.flows.studies.stores.base import Batch as Batch
 from mutandis.flows.studies.stores.base import Store as Store
-from mutandis.flows.studies.stores.base import StudyLog as StudyLog
 from mutandis.flows.studies.stores.headers import header_of as header_of
 from mutandis.flows.studies.stores.headers import space_of as space_of
 from mutandis.flows.studies.stores.heartbeat import Heartbeat as Heartbeat
 from mutandis.flows.studies.stores.ledger import LeaseLost as LeaseLost
+from mutandis.flows.studies.stores.log import Batch as Batch
+from mutandis.flows.studies.stores.log import StudyLog as StudyLog
 from mutandis.flows.studies.stores.records import Claimed as Claimed
 from mutandis.flows.studies.stores.records import Event as Event
 from mutandis.flows.studies.stores.records import Finished as Finished

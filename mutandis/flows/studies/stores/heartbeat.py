@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from mutandis.errors import StorageError
-from mutandis.flows.studies.stores.base import StudyLog
+from mutandis.flows.studies.stores.log import StudyLog
 from mutandis.flows.studies.stores.records import Lease
 
 

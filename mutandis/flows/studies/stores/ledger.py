@@ -15,6 +15,9 @@ from mutandis.flows.studies.stores.records import (
     Opened,
     Released,
     StudyHeader,
+    Unread,
+    decode,
+    lease_of,
 )
 
 
@@ -29,20 +32,30 @@ class Ledger:
         cursor: Position in the store of the last event that was applied.
         header: What the study is about, or None before it was opened.
         next_number: The number of the next trial.
-        running: The leases of trials that were claimed and have not ended, by number.
         released: Numbers of running trials that were given back.
     """
 
-    __slots__ = ("cursor", "header", "next_number", "released", "running")
+    __slots__ = ("_running", "_unread", "cursor", "header", "next_number", "released")
 
     def __init__(self) -> None:
         self.cursor = 0
         self.header: StudyHeader | None = None
         self.next_number = 0
-        self.running: dict[int, Lease] = {}
         self.released: set[int] = set()
+        self._running: dict[int, Lease] = {}
+        self._unread: dict[int, Unread] = {}  # Those that run too, and were not looked at yet.
 
-    def apply(self, event: Event, cursor: int) -> None:
+    @property
+    def running(self) -> dict[int, Lease]:
+        """The leases of trials that were claimed and have not ended, by number."""
+        for number, claim in self._unread.items():
+            event = decode(claim.text)
+            assert isinstance(event, Claimed)  # It begins like one.
+            self._running[number] = lease_of(event)
+        self._unread.clear()
+        return self._running
+
+    def apply(self, event: Event | Unread, cursor: int) -> None:
         """Takes in the next event of the store.
 
         An event that does not fit, which only a damaged record can lead to, changes nothing: a second result of a
@@ -53,24 +66,29 @@ class Ledger:
             cursor: Its position.
         """
         self.cursor = cursor
-        if isinstance(event, Claimed):
-            self.running[event.number] = Lease(
-                event.number, event.attempt, event.worker, event.lease, event.losses, event.proposal
-            )
-            self.released.discard(event.number)
+        if isinstance(event, (Claimed, Unread)):
+            self._end(event.number)
+            if isinstance(event, Unread):
+                self._unread[event.number] = event
+            else:
+                self._running[event.number] = lease_of(event)
             self.next_number = max(self.next_number, event.number + 1)
         elif isinstance(event, Finished):
-            self.running.pop(event.number, None)
-            self.released.discard(event.number)
+            self._end(event.number)
         elif isinstance(event, Released):
-            if event.number in self.running:
+            if event.number in self._running or event.number in self._unread:
                 self.released.add(event.number)
         elif isinstance(event, Opened):
             self.header = event.header
 
+    def _end(self, number: int) -> None:
+        self._running.pop(number, None)
+        self._unread.pop(number, None)
+        self.released.discard(number)
+
     def holds(self, lease: Lease) -> bool:
         """Returns whether a lease is still good."""
-        now = self.running.get(lease.number)
+        now = self._running.get(lease.number) or self._unread.get(lease.number)
         return now is not None and now.attempt == lease.attempt and lease.number not in self.released
 
     def check(self, lease: Lease, verb: str) -> None:

@@ -12,8 +12,11 @@ import json
 from typing import NamedTuple
 from zlib import crc32
 
+from mutandis.flows.studies.stores.medium import Line
+
 _HEAD = b'{"v":'
-_TAIL = b',"crc":"%08x"}\n'
+_STUDY = b',"study":'
+_TAIL = b',"crc":"%08x"}'
 _LENGTH = len(_TAIL % 0)
 
 
@@ -21,12 +24,12 @@ class Found(NamedTuple):
     """What `scan` found.
 
     Attributes:
-        lines: (where the line ends, its text without study and checksum, study), in order.
-        end: Where the last whole line ends, counted from the start of the bytes; what follows is torn.
+        lines: The lines of the study that was asked for, without study and checksum, in order.
+        end: Where the last whole line of any study ends; what follows is torn.
         damaged: Where damaged lines begin that stand before a whole one.
     """
 
-    lines: list[tuple[int, str, str]]
+    lines: list[Line]
     end: int
     damaged: list[int]
 
@@ -38,28 +41,43 @@ def seal(text: str, study: str) -> bytes:
         text: One JSON object, ASCII, with at least one entry.
         study: The study it belongs to.
     """
-    body = f'{text[:-1]},"study":{_quoted(study)}'.encode("ascii")
-    return body + _TAIL % crc32(body)
+    body = text[:-1].encode("ascii") + _mark(study)
+    return body + _TAIL % crc32(body) + b"\n"
 
 
-def scan(data: bytes) -> Found:
-    """Reads lines out of bytes.
+def scan(data: bytes, start: int, study: str) -> Found:
+    """Reads the lines of one study out of bytes, and looks whether all are whole.
 
     Args:
         data: Bytes that begin where a line begins.
+        start: The position of the first of them: all positions are counted as it is.
+        study: The study.
     """
-    lines: list[tuple[int, str, str]] = []
+    mark = _mark(study)
+    lines: list[Line] = []
     bad: list[int] = []
-    start = end = num_damaged = 0
-    while (stop := data.find(b"\n", start)) >= 0:
-        opened = _open(data[start : stop + 1])
-        if opened is None:
-            bad.append(start)
+    first = end = start
+    num_damaged = 0
+    for line in data.split(b"\n")[:-1]:
+        stop, body = first + len(line) + 1, line[:-_LENGTH]
+        if line[-_LENGTH:] == _TAIL % crc32(body):
+            end, num_damaged = stop, len(bad)
+            if body.endswith(mark):
+                lines.append(Line(stop, body[: -len(mark)].decode("ascii") + "}"))
         else:
-            lines.append((stop + 1, *opened))
-            end, num_damaged = stop + 1, len(bad)
-        start = stop + 1
+            bad.append(first)
+        first = stop
     return Found(lines, end, bad[:num_damaged])
+
+
+def studies_of(data: bytes) -> set[str]:
+    """Returns the names in the whole lines of bytes that begin where a line begins."""
+    names: set[bytes] = set()
+    for line in data.split(b"\n")[:-1]:
+        body = line[:-_LENGTH]
+        if line[-_LENGTH:] == _TAIL % crc32(body):
+            names.add(body.rpartition(_STUDY)[2])
+    return set(map(json.loads, names))
 
 
 def may_be_ours(data: bytes) -> bool:
@@ -68,14 +86,7 @@ def may_be_ours(data: bytes) -> bool:
     return b"\n" not in begun and _HEAD.startswith(begun[: len(_HEAD)])
 
 
-def _open(line: bytes) -> tuple[str, str] | None:
-    """Returns text and study of a whole line, or None where it is none."""
-    body = line[:-_LENGTH]
-    if line[-_LENGTH:] != _TAIL % crc32(body):
-        return None
-    text, _, study = body.decode("ascii").rpartition(',"study":')
-    return text + "}", _unquoted(study)
-
-
-_quoted = functools.lru_cache(maxsize=64)(json.dumps)
-_unquoted = functools.lru_cache(maxsize=64)(json.loads)
+@functools.lru_cache(maxsize=64)
+def _mark(study: str) -> bytes:
+    """Returns what every line of a study has before its checksum."""
+    return _STUDY + json.dumps(study).encode("ascii")

@@ -34,10 +34,23 @@ class Line(NamedTuple):
     text: str
 
 
+class Lines(NamedTuple):
+    """What was read of a study.
+
+    Attributes:
+        lines: In order.
+        cursor: Up to where there are no other ones: where to read on. It may lie behind the last line, where lines of
+            other studies follow.
+    """
+
+    lines: list[Line]
+    cursor: int
+
+
 class Writer(Protocol):
     """The only writer of a study, inside `Medium.exclusive`."""
 
-    def read(self, cursor: int) -> list[Line]:
+    def read(self, cursor: int) -> Lines:
         """Returns all lines after a position, up to the very last one."""
         ...
 
@@ -64,7 +77,7 @@ class Medium(abc.ABC):
         """Returns the names of all studies, sorted."""
 
     @abc.abstractmethod
-    def read(self, study: str, cursor: int) -> list[Line]:
+    def read(self, study: str, cursor: int) -> Lines:
         """Returns the whole lines after a position, without waiting for a writer; 0 begins at the first."""
 
     @abc.abstractmethod
@@ -99,6 +112,9 @@ class Medium(abc.ABC):
 
         Args:
             cursor: What `Writer.append` returned in a block that has ended.
+
+        Raises:
+            StorageError: the disk failed. The lines are there all the same: settle them again.
         """
 
     @abc.abstractmethod
@@ -115,17 +131,21 @@ class Medium(abc.ABC):
 
 
 class ProcessLock:
-    """A re-entrant lock among threads that begins anew in a forked child, whoever held it in the parent."""
+    """A re-entrant lock among threads that begins anew in a forked child, whoever held it in the parent.
 
-    __slots__ = ("_lock", "_pid")
+    Attributes:
+        pid: The process that last entered it.
+    """
+
+    __slots__ = ("_lock", "pid")
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
+        self.pid = os.getpid()
         self._lock = threading.RLock()
 
     def __enter__(self) -> ProcessLock:
-        if os.getpid() != self._pid:
-            self._pid, self._lock = os.getpid(), threading.RLock()
+        if os.getpid() != self.pid:
+            self.pid, self._lock = os.getpid(), threading.RLock()
         self._lock.acquire()
         return self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from mutandis.flows.studies.stores.medium import Beats, Line, Medium, ProcessLock, Writer
+from mutandis.flows.studies.stores.medium import Beats, Line, Lines, Medium, ProcessLock, Writer
 
 
 class MemoryMedium(Medium):
@@ -20,10 +20,11 @@ class MemoryMedium(Medium):
         """Returns the names of all studies."""
         return tuple(sorted(self._lines))
 
-    def read(self, study: str, cursor: int) -> list[Line]:
+    def read(self, study: str, cursor: int) -> Lines:
         """Returns the lines after a position, which counts lines."""
         with self._lock:
-            return [Line(cursor + 1 + i, text) for i, text in enumerate(self._lines.get(study, ())[cursor:])]
+            found = [Line(cursor + 1 + i, text) for i, text in enumerate(self._lines.get(study, ())[cursor:])]
+            return Lines(found, cursor + len(found))
 
     @contextmanager
     def exclusive(self, study: str, *, durable: bool = False) -> Iterator[Writer]:
@@ -61,7 +62,7 @@ class _MemoryWriter:
         self.texts: list[str] = []
         self.forgotten: list[int] = []
 
-    def read(self, cursor: int) -> list[Line]:
+    def read(self, cursor: int) -> Lines:
         return self._medium.read(self._study, cursor)
 
     def append(self, texts: Sequence[str]) -> int:

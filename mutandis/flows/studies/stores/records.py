@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -136,7 +137,8 @@ def _names(cls: type[Any]) -> tuple[str, ...]:
 
 
 _FIELDS: dict[type, tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]] = {
-    cls: (_names(cls), operator.attrgetter(*_names(cls))) for cls in (Claimed, Reported, Released, Finished)
+    cls: (("v", "kind", *_names(cls)), operator.attrgetter(*_names(cls)))
+    for cls in (Claimed, Reported, Released, Finished)
 }
 _KINDS: dict[str, type[Any]] = {cls.kind: cls for cls in (Opened, Claimed, Reported, Released, Finished)}
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
@@ -149,14 +151,12 @@ def encode(event: Event) -> str:
     Raises:
         StorageError: it holds something that JSON cannot.
     """
-    data: JSON = {"v": VERSION, "kind": event.kind}
     if isinstance(event, Opened):
-        header = event.header
-        data["header"] = {name: getattr(header, name) for name in StudyHeader.__dataclass_fields__}
-        data["at"] = event.at
+        header = {name: getattr(event.header, name) for name in StudyHeader.__dataclass_fields__}
+        data: JSON = {"v": VERSION, "kind": event.kind, "header": header, "at": event.at}
     else:
         names, values = _FIELDS[type(event)]
-        data.update(zip(names, values(event), strict=True))
+        data = dict(zip(names, (VERSION, event.kind, *values(event)), strict=True))
     try:
         try:
             return _ENCODER.encode(data)
@@ -202,13 +202,40 @@ def decode(text: str) -> Event:
         ) from error
 
 
-def decode_rule(text: str) -> Event | None:
-    """Returns the event of a line as far as the rules of a study hang on it: None for a report, which changes nothing.
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A claim of which no more was read than the rules need: most end before anybody asks for the rest.
+
+    Attributes:
+        number: The trial.
+        attempt: How often it was started.
+        text: All of it.
+    """
+
+    number: int
+    attempt: int
+    text: str
+
+
+def decode_rule(text: str) -> Event | Unread | None:
+    """Returns the event of a line as far as the rules of a study hang on it.
+
+    Returns:
+        None for a report, which changes nothing; a result without what it says; the beginning of a claim.
 
     Raises:
         SchemaError: the line is of a newer version, or no event.
     """
-    return None if text.startswith(f'{{"v":{VERSION},"kind":"reported",') else decode(text)
+    begun = _BEGIN.match(text)
+    if begun is None or begun[1] != str(VERSION):
+        return decode(text)
+    kind, number, attempt = begun[2], int(begun[3]), int(begun[4])
+    if kind == "reported":
+        return None
+    return Finished(number, attempt, {}) if kind == "finished" else Unread(number, attempt, text)
+
+
+_BEGIN = re.compile(r'\{"v":([0-9]+),"kind":"(reported|finished|claimed)","number":([0-9]+),"attempt":([0-9]+),')
 
 
 def _version_error(version: object) -> SchemaError:
@@ -257,6 +284,11 @@ class Lease:
     seconds: float
     losses: int
     proposal: JSON
+
+
+def lease_of(claim: Claimed) -> Lease:
+    """Returns the lease that a claim gave."""
+    return Lease(claim.number, claim.attempt, claim.worker, claim.lease, claim.losses, claim.proposal)
 
 
 @dataclass(frozen=True, slots=True)

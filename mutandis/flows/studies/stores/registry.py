@@ -58,9 +58,9 @@ def file_of(where: str | os.PathLike[str]) -> Path | None:
         where: As for `open_store`.
     """
     scheme, is_address, rest = os.fspath(where).partition("://")
-    if not is_address:
-        return Path(where)
-    return Path(rest.removeprefix("/")) if scheme == "sqlite" else None
+    if is_address and scheme != "sqlite":
+        return None
+    return Path(os.path.expanduser(rest.removeprefix("/") if is_address else where))
 
 
 def open_store(
@@ -109,7 +109,7 @@ def _medium_of(where: str | os.PathLike[str] | None, durability: str) -> Medium:
                                expected=f"one of {', '.join(sorted(_SCHEMES))}, or a path",
                                fix="use a path for a file: study.db or study.jsonl")  # fmt: skip
         return _SCHEMES[scheme](text, durability)
-    path = _placed(Path(text))
+    path = _placed(Path(os.path.expanduser(text)))
     return (JSONLMedium if text.endswith(".jsonl") else SQLiteMedium)(path, durability=durability)
 
 

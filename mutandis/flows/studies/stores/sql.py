@@ -15,12 +15,12 @@ results and headers synchronously, as the server is set up.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from mutandis.errors import MissingDependency, StorageError
-from mutandis.flows.studies.stores.medium import POWER, PROCESS, Beats, Line, Medium, ProcessLock, Writer
+from mutandis.flows.studies.stores.medium import POWER, PROCESS, Beats, Line, Lines, Medium, ProcessLock, Writer
 
 LAYOUT = 1
 """The version of the tables; that of the events stands in each event."""
@@ -71,7 +71,7 @@ class SQLMedium(Medium):
     is_quick = True
 
     def __init__(self, url: str, *, durability: str = PROCESS) -> None:
-        self._shown = _without_password(url)
+        self._shown = without_password(url)
         try:
             import psycopg
         except ImportError as error:
@@ -104,7 +104,7 @@ class SQLMedium(Medium):
         with self._errors() as connection:
             return tuple(sorted(name for (name,) in connection.execute("SELECT name FROM mutandis_studies")))
 
-    def read(self, study: str, cursor: int) -> list[Line]:
+    def read(self, study: str, cursor: int) -> Lines:
         """Returns the lines after a position, which is their number in the study."""
         with self._errors() as connection:
             return self._read(connection, study, cursor)
@@ -197,9 +197,8 @@ class SQLMedium(Medium):
             self._ids[study] = int(found[0])
         return self._ids[study]
 
-    def _read(self, connection: Any, study: str, cursor: int) -> list[Line]:
-        rows = connection.execute(_READ, {"study": self._id(connection, study), "seq": cursor})
-        return list(map(Line._make, rows))
+    def _read(self, connection: Any, study: str, cursor: int) -> Lines:
+        return _lines_of(connection.execute(_READ, {"study": self._id(connection, study), "seq": cursor}), cursor)
 
 
 class _SQLWriter:
@@ -211,9 +210,9 @@ class _SQLWriter:
         self._has_begun = False
         self._later: list[tuple[str, Any]] = []
 
-    def read(self, cursor: int) -> list[Line]:
-        found = list(map(Line._make, self._ask(_READ, seq=cursor)))
-        self._last = found[-1].cursor if found else cursor
+    def read(self, cursor: int) -> Lines:
+        found = _lines_of(self._ask(_READ, seq=cursor), cursor)
+        self._last = found.cursor
         return found
 
     def append(self, texts: Sequence[str]) -> int:
@@ -253,6 +252,11 @@ class _SQLWriter:
         return connection.execute(question, {"study": self._number, **values})
 
 
+def _lines_of(rows: Iterable[tuple[int, str]], cursor: int) -> Lines:
+    found = list(map(Line._make, rows))
+    return Lines(found, found[-1].cursor if found else cursor)
+
+
 def _for_driver(url: str) -> str:
     """Returns an address as the driver takes it: its own scheme, and no sign in the password that means another."""
     _, _, rest = url.partition("://")
@@ -261,8 +265,10 @@ def _for_driver(url: str) -> str:
     return f"postgresql://{login.replace('@', '%40')}{at}{host}{slash}{base}"
 
 
-def _without_password(url: str) -> str:
-    """Returns an address as messages may show it."""
-    scheme, _, rest = url.partition("://")
+def without_password(url: str) -> str:
+    """Returns an address as messages may show it; a path as it is."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
     login, at, host = rest.rpartition("@")
     return f"{scheme}://{login.split(':', 1)[0]}{at}{host}"

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mutandis.errors import StorageError
 from mutandis.flows.studies.stores.medium import (
@@ -24,6 +25,7 @@ from mutandis.flows.studies.stores.medium import (
     Beats,
     Identity,
     Line,
+    Lines,
     Medium,
     ProcessLock,
     Writer,
@@ -43,6 +45,17 @@ CREATE TABLE events (seq INTEGER PRIMARY KEY, study INTEGER NOT NULL, body TEXT 
 CREATE TABLE beats (study INTEGER, number INTEGER, attempt INTEGER, count INTEGER NOT NULL,
                     PRIMARY KEY (study, number)) WITHOUT ROWID;
 """
+
+_BEATS = "SELECT number, attempt, count FROM beats WHERE study = ?"
+
+_PATIENCE, _SHORTEST, _LONGEST = 200e-6, 100e-6, 0.01
+"""For how many seconds a statement is tried again without a pause, and the pauses that follow."""
+
+_READ = (
+    "SELECT seq, body FROM events WHERE seq > ? AND study = ? UNION ALL SELECT coalesce(max(seq), 0), NULL FROM events"
+    " ORDER BY seq"
+)
+"""The lines of a study after a position, and the last position of all: those of other studies are passed for good."""
 
 
 class SQLiteMedium(Medium):
@@ -67,15 +80,16 @@ class SQLiteMedium(Medium):
         self._identity: Identity | None = None
         self._abandoned: list[sqlite3.Connection] = []
         self._ids: dict[str, int] = {}
+        self._settings: dict[str, object] = {}
         with self._errors():
             self._connected()
 
     def studies(self) -> tuple[str, ...]:
         """Returns the names of all studies."""
         with self._errors() as connection:
-            return tuple(name for (name,) in connection.execute("SELECT name FROM studies ORDER BY name"))
+            return tuple(name for (name,) in self._ask(connection, "SELECT name FROM studies ORDER BY name"))
 
-    def read(self, study: str, cursor: int) -> list[Line]:
+    def read(self, study: str, cursor: int) -> Lines:
         """Returns the lines after a position, which is the row number."""
         with self._errors() as connection:
             return self._read(connection, study, cursor)
@@ -85,9 +99,8 @@ class SQLiteMedium(Medium):
         """Lets nobody else write to the file until the block ends."""
         with self._errors() as connection:
             need_same_file(self._path, self._identity)
-            if self._is_synced:
-                connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            connection.execute("BEGIN IMMEDIATE")
+            self._set(connection, "synchronous", "FULL" if self._is_synced and durable else "NORMAL")
+            self._ask(connection, "BEGIN IMMEDIATE")
             try:
                 yield _SQLiteWriter(self, connection, study)
                 connection.execute("COMMIT")
@@ -100,7 +113,8 @@ class SQLiteMedium(Medium):
     def beat(self, study: str, number: int, attempt: int) -> None:
         """Counts a heartbeat."""
         with self._errors() as connection:
-            connection.execute(
+            self._ask(
+                connection,
                 "INSERT INTO beats VALUES (?, ?, ?, 1) ON CONFLICT (study, number) DO UPDATE SET"
                 " count = CASE WHEN attempt = excluded.attempt THEN count + 1 ELSE 1 END, attempt = excluded.attempt",
                 (self._id(connection, study), number, attempt),
@@ -109,9 +123,7 @@ class SQLiteMedium(Medium):
     def beats(self, study: str) -> Beats:
         """Returns the heartbeats of all that run."""
         with self._errors() as connection:
-            rows = connection.execute(
-                "SELECT number, attempt, count FROM beats WHERE study = ?", (self._id(connection, study),)
-            )
+            rows = self._ask(connection, _BEATS, (self._id(connection, study),))
             return {(number, attempt): count for number, attempt, count in rows}
 
     def close(self) -> None:
@@ -148,6 +160,7 @@ class SQLiteMedium(Medium):
                 self._address(), timeout=self._timeout, isolation_level=None, check_same_thread=False, uri=True
             )
             try:
+                self._settings = {}
                 self._prepare(connection)
                 self._identity = identity_of(self._path)
             except BaseException:
@@ -176,7 +189,8 @@ class SQLiteMedium(Medium):
                 connection.execute(f"PRAGMA application_id={APPLICATION}")
                 connection.execute(f"PRAGMA user_version={LAYOUT}")
             connection.execute("COMMIT")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        self._set(connection, "synchronous", "NORMAL")
+        self._set(connection, "busy_timeout", 0)  # From here on, `_ask` does the waiting.
 
     def _layout(self, connection: sqlite3.Connection) -> int | None:
         """Returns the version of the tables, or None for an empty file."""
@@ -210,21 +224,39 @@ class SQLiteMedium(Medium):
                     raise
                 time.sleep(0.01)
 
+    def _ask(self, connection: sqlite3.Connection, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        """Runs a statement, and again before long while others keep it out: SQLite itself would sleep a millisecond."""
+        pause, since = _SHORTEST, 0.0
+        while True:
+            try:
+                return connection.execute(statement, values)
+            except sqlite3.OperationalError as error:
+                now = time.monotonic()
+                since = since or now
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or now > since + self._timeout:
+                    raise
+                if now > since + _PATIENCE:
+                    time.sleep(pause)
+                    pause = min(2 * pause, _LONGEST)
+
+    def _set(self, connection: sqlite3.Connection, pragma: str, value: object) -> None:
+        """Changes a setting of the connection, where it is another one."""
+        if self._settings.get(pragma) != value:
+            connection.execute(f"PRAGMA {pragma}={value}")
+            self._settings[pragma] = value
+
     def _id(self, connection: sqlite3.Connection, study: str) -> int:
         """Returns the number of a study, or 0 where there is none."""
         if study not in self._ids:
-            row = connection.execute("SELECT id FROM studies WHERE name = ?", (study,)).fetchone()
+            row = self._ask(connection, "SELECT id FROM studies WHERE name = ?", (study,)).fetchone()
             if row is None:
                 return 0
             self._ids[study] = row[0]
         return self._ids[study]
 
-    def _read(self, connection: sqlite3.Connection, study: str, cursor: int) -> list[Line]:
-        rows = connection.execute(
-            "SELECT seq, body FROM events WHERE seq > ? AND study = ? ORDER BY seq",
-            (cursor, self._id(connection, study)),
-        )
-        return list(map(Line._make, rows))
+    def _read(self, connection: sqlite3.Connection, study: str, cursor: int) -> Lines:
+        found = self._ask(connection, _READ, (cursor, self._id(connection, study))).fetchall()
+        return Lines([Line(seq, text) for seq, text in found if text is not None], max(cursor, found[-1][0]))
 
 
 class _SQLiteWriter:
@@ -233,7 +265,7 @@ class _SQLiteWriter:
     def __init__(self, medium: SQLiteMedium, connection: sqlite3.Connection, study: str) -> None:
         self._medium, self._connection, self._study = medium, connection, study
 
-    def read(self, cursor: int) -> list[Line]:
+    def read(self, cursor: int) -> Lines:
         return self._medium._read(self._connection, self._study, cursor)
 
     def append(self, texts: Sequence[str]) -> int:

@@ -28,6 +28,6 @@ def test_a_block_that_raises_writes_nothing():
     medium.beat("study", 0, 1)
     with pytest.raises(KeyError):
         write_and_raise(medium)
-    assert medium.read("study", 0) == []
+    assert medium.read("study", 0).lines == []
     assert medium.beats("study") == {(0, 1): 1}
     assert medium.studies() == ()

@@ -17,6 +17,7 @@ from mutandis.flows.studies.stores.records import (
     Reported,
     StudyHeader,
     TrialRecord,
+    Unread,
     decode,
     decode_rule,
     encode,
@@ -41,11 +42,26 @@ def test_an_event_comes_back_from_its_line(event):
     assert decode(encode(event)) == event
 
 
-@pytest.mark.parametrize("event", [Opened(HEADER, 1.5), CLAIM, Released(3, 1), Finished(3, 2, {}, 2.0)],
-                         ids=lambda event: event.kind)  # fmt: skip
-def test_the_rules_need_every_event_but_reports(event):
-    assert decode_rule(encode(event)) == event
-    assert decode_rule(encode(Reported(3, 1, 7, {"kind": event.kind}))) is None
+@pytest.mark.parametrize(("event", "needed"), [
+    (Opened(HEADER, 1.5), Opened(HEADER, 1.5)), (Released(3, 1), Released(3, 1)),
+    (Finished(3, 2, {"state": "completed"}, 2.0), Finished(3, 2, {})),
+    (CLAIM, Unread(CLAIM.number, CLAIM.attempt, encode(CLAIM))), (Reported(3, 1, 7, {"kind": "claimed"}), None),
+])  # fmt: skip
+def test_the_rules_need_no_more_of_an_event_than_this(event, needed):
+    assert decode_rule(encode(event)) == needed
+
+
+@pytest.mark.parametrize("version", [0, 2, 11])
+@pytest.mark.parametrize("event", [CLAIM, Reported(3, 1, 7, {}), Finished(3, 2, {})], ids=lambda event: event.kind)
+def test_the_rules_take_no_line_of_another_version_for_one_of_this(event, version):
+    with pytest.raises(SchemaError, match="cannot read a study"):
+        decode_rule(encode(event).replace('"v":1', f'"v":{version}'))
+
+
+@pytest.mark.parametrize("line", ['{"v":1,"kind":"finished","number":-3,"attempt":1}', '{"v":1}', "", "[]"])
+def test_what_is_no_event_is_no_event_for_the_rules_either(line):
+    with pytest.raises(SchemaError, match="cannot read an event of a study"):
+        decode_rule(line)
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=4))

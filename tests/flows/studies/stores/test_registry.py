@@ -59,7 +59,7 @@ def test_settings_out_of_range_are_refused(name, value, expected):
 
 def test_settings_reach_the_store(tmp_path):
     with open_store(tmp_path / "a.jsonl", lease=7, attempts=9, durability="power", worker="w") as store:
-        assert (store._lease, store._attempts, store._worker, store._medium._is_synced) == (7.0, 9, "w", True)
+        assert (store._lease, store._attempts, store._worker, store._medium._file._is_synced) == (7.0, 9, "w", True)
 
 
 def test_a_scheme_can_be_added_once(monkeypatch):
@@ -98,3 +98,12 @@ def test_a_folder_is_no_store(tmp_path, form):
         f"cannot open a store\n  at:       {tmp_path}\n  got:      'a folder' (str)\n"
         f"  expected: a file, or where one can be made\n  fix:      name a file in it: {tmp_path / 'study.db'}"
     )
+
+
+@pytest.mark.parametrize("form", ["~/study.db", "~/study.jsonl", "sqlite:///~/study.db"])
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch, form):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place = tmp_path / Path(form).name
+    assert file_of(form) == place
+    open_store(form).close()
+    assert place.exists()

@@ -74,7 +74,7 @@ DURABILITIES = pytest.mark.parametrize(
 def test_results_of_durability_power_are_committed_synchronously(server, durability, durable, mode):
     medium = SQLMedium(server.fresh(), durability=durability)
     with medium.exclusive("study", durable=durable) as writer:
-        assert writer.read(0) == []
+        assert writer.read(0).lines == []
         assert writer._connection.execute("SHOW synchronous_commit").fetchone() == (mode,)
     medium.close()
 
@@ -105,7 +105,7 @@ def test_the_quick_way_adds_only_what_comes_next(server):
         writer.append(["a", "b"])
     assert medium.add("study", 1, "late", durable=False) is None
     assert medium.add("study", 2, "c", durable=False) == 3
-    assert [line.text for line in medium.read("study", 0)] == ["a", "b", "c"]
+    assert [line.text for line in medium.read("study", 0).lines] == ["a", "b", "c"]
     medium.close()
 
 
@@ -186,7 +186,7 @@ def test_a_block_that_raises_writes_nothing_and_gives_no_name(server):
     with medium.exclusive("another") as writer:
         assert writer.append(["c", "d"]) == 3
     assert medium.studies() == ("another",)
-    assert medium.read("study", 0) == []
+    assert medium.read("study", 0).lines == []
     with medium.exclusive("study") as writer:
         writer.append(["e"])
     assert medium.studies() == ("another", "study")
@@ -234,7 +234,7 @@ def test_another_data_base_is_refused():
                                             ("postgresql://h/x", "postgresql://h/x"),
                                             ("postgresql://a:p@ss@h/x", "postgresql://a@h/x")])  # fmt: skip
 def test_an_address_is_shown_without_its_password(url, shown):
-    assert sql._without_password(url) == shown
+    assert sql.without_password(url) == shown
 
 
 @pytest.mark.parametrize(("url", "given"), [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,55 @@ def test_a_writer_that_stays_away_is_reported_after_the_timeout(tmp_path):
     medium.close()
 
 
+@pytest.fixture
+def held(tmp_path):
+    """A medium, and a connection that keeps it from writing."""
+    medium = SQLiteMedium(tmp_path / "study.db", timeout=5.0)
+    other = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield medium, other
+    other.close()
+    medium.close()
+
+
+def test_a_writer_asks_again_before_long_while_others_write(held, monkeypatch):
+    medium, other = held
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 10:
+            other.execute("ROLLBACK")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with medium.exclusive("study") as writer:
+        writer.append(["a"])
+    assert pauses == [*(1e-4 * 2**i for i in range(7)), 0.01, 0.01, 0.01]
+    assert [line.text for line in medium.read("study", 0).lines] == ["a"]
+
+
+def test_a_writer_that_is_kept_out_for_too_long_says_so(held, monkeypatch):
+    medium, _ = held
+    clock = iter(range(1, 99))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(StorageError, match=r"another process writes for more than 5 s: find it"):
+        medium.exclusive("study").__enter__()
+    assert next(clock) == 8
+
+
+def test_rows_of_other_studies_are_passed_once(tmp_path):
+    with open_store(tmp_path / "study.db") as store:
+        log, other = store.open("study", StudyHeader()), store.open("other", StudyHeader())
+        assert log.read() == (log.read().events, 2)
+        other.claim({})
+        assert log.read(2) == ((), 3)
+        log.sync()
+        assert log._ledger.cursor == 3
+        assert log.claim({}).number == 0
+        assert log.read(3).cursor == 4
+
+
 def write_and_raise(medium):
     with medium.exclusive("study") as writer:
         writer.append(["a"])
@@ -145,7 +195,7 @@ def test_a_block_that_raises_writes_nothing_and_gives_no_name(tmp_path):
     with medium.exclusive("another") as writer:
         writer.append(["b"])
     assert medium.studies() == ("another",)
-    assert medium.read("study", 0) == []
+    assert medium.read("study", 0).lines == []
     medium.close()
 
 
