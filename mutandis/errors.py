@@ -35,6 +35,11 @@ def short_repr(value: object) -> str:
     return text if len(text) <= 160 else text[:157] + "..."
 
 
+def in_words(error: BaseException) -> str:
+    """Returns the class of an exception and what it says, or the class alone where it says nothing."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
 def closest(name: str, names: Iterable[object]) -> str:
     """Returns `; did you mean 'x'?` for the best matches of `name`, or nothing.
 

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from mutandis import errors
-from mutandis.errors import DecisionError, MutandisError, PathError, closest
+from mutandis.errors import DecisionError, MutandisError, PathError, closest, in_words
 
 
 def test_a_message_has_every_part_in_order():
@@ -57,6 +57,18 @@ def test_a_broken_repr_does_not_hide_the_error():
 
 def test_long_values_are_cut():
     assert len(str(MutandisError("x", got=list(range(10_000))))) < 300
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("x is 0"), "ValueError: x is 0"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (KeyError("a"), "KeyError: 'a'"),
+    ],
+)
+def test_an_error_in_words_has_its_class_and_what_it_says(error, words):
+    assert in_words(error) == words
 
 
 def test_close_misses_are_suggested():

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
+import io
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from mutandis.cli import output
 from mutandis.cli.parser import make_parser, with_joined_values
 from mutandis.errors import MutandisError, MutandisWarning
 
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         Exception: what code of the user raises; and what mutandis raises, with `--traceback`.
     """
+    _take_all_letters()
     given = with_joined_values(sys.argv[1:] if argv is None else argv)
     if not given:
         make_parser().print_help(sys.stderr)
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _plain_warnings():
             code = _command(options.command)(options)
-            sys.stdout.flush()  # A reader that is gone shows here, not when the process ends.
+            output.flush()
             return code
     except (MutandisError, FileNotFoundError) as error:
         if options.traceback:
@@ -73,8 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # As in `mutandis show s.db | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.drop_output()
         return DONE
+
+
+def _take_all_letters() -> None:
+    """Writes letters that standard output lacks as escapes, as standard error does, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:

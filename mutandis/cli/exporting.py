@@ -6,6 +6,9 @@ import argparse
 import csv
 import io
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mutandis import integrations
@@ -14,7 +17,7 @@ from mutandis.cli.entry import DONE
 from mutandis.cli.records import study_record
 from mutandis.cli.studies import open_study
 from mutandis.cli.targets import import_place
-from mutandis.errors import SettingError
+from mutandis.errors import SettingError, StorageError
 from mutandis.flows import Study
 from mutandis.plots import save_report
 
@@ -24,11 +27,16 @@ def export(options: argparse.Namespace) -> int:
 
     Raises:
         SettingError: the folder to write to is not there.
+        StorageError: the file or the storage cannot be written to.
         MissingDependency: Optuna is asked for and not installed.
     """
     study = open_study(options.study, options.name)
     if options.optuna is not None:
-        integrations.export_to_optuna(study, options.optuna)
+        try:
+            integrations.export_to_optuna(study, options.optuna)
+        except StorageError as error:
+            error.add_note("another address is another storage: --optuna sqlite:///other.db")
+            raise
         output.note(f"{len(study)} trials are in {options.optuna}")
     elif options.csv is not None:
         _write(options.csv, as_csv(study))
@@ -42,12 +50,15 @@ def report(options: argparse.Namespace) -> int:
     """Writes a study as one HTML page.
 
     Raises:
-        SettingError: no trial has a reward, or the folder to write to is not there.
+        SettingError: no trial has ended, or the folder to write to is not there.
+        StorageError: the file cannot be written to.
     """
     for place in options.imports:
         import_place(place)
     study = open_study(options.study, options.name)
-    output.show_text(str(save_report(study, _target(options.output))))
+    with _saving(options.output) as path:
+        save_report(study, path)
+    output.show_text(str(path))
     return DONE
 
 
@@ -77,14 +88,25 @@ def as_csv(study: Study) -> str:
 
 def _write(where: str, text: str) -> None:
     if where == "-":
-        print(text, end="")
+        output.show_text(text, end="")
         return
-    _target(where).write_text(text, encoding="utf-8")
+    with _saving(where) as path:
+        path.write_text(text, encoding="utf-8")
     output.note(f"wrote {where}")
 
 
+@contextmanager
+def _saving(where: str) -> Iterator[Path]:
+    path = _target(where)
+    try:
+        yield path
+    except OSError as error:
+        raise StorageError("cannot write a file", at=where, got=error, expected="a place with room, and the right to "
+                           "write there", fix="name another file") from error  # fmt: skip
+
+
 def _target(where: str) -> Path:
-    path = Path(where)
+    path = Path(os.path.expanduser(where))
     if not path.parent.is_dir() or path.is_dir():
         raise SettingError("cannot write a file", at=where, expected="a file in a folder that is there",
                            fix=f"make the folder first: mkdir -p {path.parent}" if not path.is_dir() else

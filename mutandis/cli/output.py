@@ -4,30 +4,74 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from mutandis.errors import StorageError
+
+_NARROW = 24
+"""Columns of at most so many characters are never broken on a terminal."""
+
+_LEAST = 12
+"""How many characters a broken column keeps."""
 
 
 def is_terminal() -> bool:
     """Returns whether standard output is read by a person."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
-def show_text(text: str) -> None:
+@contextmanager
+def writing() -> Iterator[None]:
+    """Tells of an output that takes no more, such as a full disk; a pipe whose reader is gone is no such thing.
+
+    Raises:
+        StorageError: standard output cannot be written to.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise StorageError("cannot write to standard output", got=error, expected="a place with room",
+                           fix="check the disk that it goes to") from error  # fmt: skip
+
+
+def drop_output() -> None:
+    """Lets the rest of standard output go nowhere, so that it is no error when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def flush() -> None:
+    """Writes what standard output holds back: what is wrong with it shows here, not when the process ends.
+
+    Raises:
+        StorageError: standard output cannot be written to.
+    """
+    if sys.stdout is not None:
+        with writing():
+            sys.stdout.flush()
+
+
+def show_text(text: str, *, end: str = "\n") -> None:
     """Prints text as it is."""
-    print(text)
+    with writing():
+        print(text, end=end)
 
 
 def show_json(value: Any) -> None:
     """Prints a value as JSON, by the rules of `plain`."""
-    print(json.dumps(plain(value), indent=2, allow_nan=False))
+    show_text(json.dumps(plain(value), indent=2, allow_nan=False))
 
 
 def show_code(code: str) -> None:
     """Prints Python code; with colours on a terminal."""
     if not is_terminal():
-        print(code.rstrip("\n"))
+        show_text(code.rstrip("\n"))
         return
     from rich.syntax import Syntax
 
@@ -44,7 +88,7 @@ def show_facts(facts: Mapping[str, object]) -> None:
             _console().print(Text.assemble((name.ljust(width), "bold cyan"), "  ", _cell(value)))
         return
     for name, value in facts.items():
-        print(f"{name.ljust(width)}  {_cell(value)}".rstrip())
+        show_text(f"{name.ljust(width)}  {_cell(value)}".rstrip())
 
 
 def show_table(
@@ -64,32 +108,38 @@ def show_table(
         _show_rich(heads, cells, right, title, marked)
         return
     if title:
-        print(title)
+        show_text(title)
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     for row in [list(heads), *cells]:
         aligned = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
-        print("  ".join(aligned).rstrip())
+        show_text("  ".join(aligned).rstrip())
 
 
 def _show_rich(
     heads: Sequence[str], cells: list[list[str]], right: list[bool], title: str | None, marked: int | None
 ) -> None:
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=None if title is None else Text(title), title_justify="left", box=box.SIMPLE_HEAD)
-    for head, is_right in zip(heads, right, strict=True):
-        table.add_column(Text(head), justify="right" if is_right else "left", overflow="fold")
+    widths = [max(map(cell_len, column)) for column in zip(heads, *cells, strict=True)]
+    for head, is_right, width in zip(heads, right, widths, strict=True):
+        table.add_column(Text(head), justify="right" if is_right else "left", overflow="fold", no_wrap=width <= _NARROW)
     for number, row in enumerate(cells):
         table.add_row(*map(Text, row), style="bold green" if number == marked else None)
-    _console().print(table)
+    # A terminal that is too narrow breaks lines itself, which reads better than numbers broken in columns.
+    _console(least=1 + sum(3 + (width if width <= _NARROW else _LEAST) for width in widths)).print(table)
 
 
-def _console() -> Any:
+def _console(least: int = 0) -> Any:
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    made = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    if made.width < least:
+        made.width = least
+    return made
 
 
 def note(text: str) -> None:

@@ -7,6 +7,10 @@ from typing import Any
 
 from mutandis.cli import output
 from mutandis.flows import Study, Trial
+from mutandis.flows.studies.stores.sql import without_password
+
+_LONGEST = 80
+"""How many characters of a reason stand in a table."""
 
 
 def trial_record(study: Study, trial: Trial) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def show_trials(study: Study, trials: Sequence[Trial], *, title: str | None = No
         columns.append((objective.name, [None if t.rewards is None else t.rewards[place] for t in trials]))
     columns += [
         ("seconds", [round(t.seconds, 3) for t in trials]),
-        ("reason", [t.reason for t in trials]),
+        ("reason", [None if t.reason is None else _brief(t.reason) for t in trials]),
         ("decisions", [str(t.dna) for t in trials]),
     ]
     shown = [(head, values) for head, values in columns if any(value is not None for value in values)]
@@ -99,8 +103,15 @@ def show_trials(study: Study, trials: Sequence[Trial], *, title: str | None = No
 def shown_name(study: Study, where: str | None) -> str:
     """Returns how people call a study: where it is kept, with its name where that says more."""
     if where is None:
-        return study.name
+        return "in memory"
+    where = without_password(where)
     return where if study.name == "study" else f"{where} ({study.name})"
+
+
+def _brief(reason: str) -> str:
+    """Returns the beginning of a reason, which may be a whole story; `--json` has it all."""
+    text = " ".join(reason.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from mutandis.algorithms import Algorithm
 from mutandis.cli import output
 from mutandis.cli.choices import choose_algorithm, choose_scheduler
-from mutandis.cli.entry import DONE, INTERRUPTED
+from mutandis.cli.entry import DONE, FAILED, INTERRUPTED
 from mutandis.cli.records import show_trials, shown_name, study_facts, study_record
 from mutandis.cli.studies import merged, open_study, recall, remember
 from mutandis.cli.targets import absolute, folder_of, import_place, load_function, load_program
@@ -139,7 +139,12 @@ def _search(
     with _interruptible() as interrupts:
         search(program, algorithm, study=study, **arguments)
     _show_result(options, study)
-    return INTERRUPTED if interrupts else DONE
+    if interrupts:
+        return INTERRUPTED
+    if study.best is None and len(study):
+        output.note("no trial has a reward")
+        return FAILED
+    return DONE
 
 
 def _show_result(options: argparse.Namespace, study: Study) -> None:

@@ -62,9 +62,9 @@ def _has_lines(path: Path) -> bool:
 
 def _no_study(where: str, path: Path) -> StorageError:
     """Returns the error for a path at which no study is; opening that would make one."""
-    folder = path.parent if path.parent.is_dir() else Path()
+    folder = next((place for place in (path, path.parent) if place.is_dir()), Path())
     others = [other for other in folder.iterdir() if other.suffix in (".db", ".jsonl") and _has_lines(other)]
-    near = closest(where, [str(path.with_name(other.name)) for other in others])
+    near = closest(where, map(str, others)) if folder != path or not others else f", such as {sorted(others)[0]}"
     found = {"got": "a folder" if path.is_dir() else "an empty file"} if path.exists() else {}
     return StorageError("cannot find a study", at=where, expected=f"a file that a study wrote{near}", fix=_FIX, **found)
 

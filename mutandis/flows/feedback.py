@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mutandis.algorithms.schedulers import Directive
-from mutandis.errors import FeedbackError, StorageError
+from mutandis.errors import FeedbackError, StorageError, in_words
 from mutandis.flows.studies.checkpoints import Checkpoint
-from mutandis.flows.studies.objectives import Objective, as_number, is_valid, read_rewards
+from mutandis.flows.studies.objectives import Objective, as_point, as_step, is_valid, read_rewards
 from mutandis.flows.studies.trial import ABANDONED, FAILED, RUNNING, SKIPPED, Trial
 from mutandis.flows.turns import Turn
 from mutandis.hyper import DNA
@@ -124,7 +123,7 @@ class TrialFeedback:
         self._need_running()
         rewards, measured = read_rewards(self._objectives, reward)
         if metrics:
-            measured = {**(measured or {}), **{name: as_number(name, value) for name, value in metrics.items()}}
+            measured = {**(measured or {}), **as_point(metrics)}
         if is_valid(rewards):
             signed = tuple(o.sign * reward for o, reward in zip(self._objectives, rewards, strict=True))
             state, fidelity = self._turn.answer(self._told, signed)
@@ -146,8 +145,7 @@ class TrialFeedback:
             FeedbackError: the trial was answered before, or something is no number.
         """
         self._need_running()
-        point = {str(name): as_number(str(name), value) for name, value in metrics.items()}
-        place = _as_step(step)
+        point, place = as_point(metrics), as_step(step)
         with self._recording():
             self._turn.report(place, point)
         self._curve.append((place, point))
@@ -169,14 +167,17 @@ class TrialFeedback:
                 self._told = Directive.STOP
         return self._told is not None
 
-    def skip(self, reason: str = "") -> None:
+    def skip(self, reason: object = "") -> None:
         """Ends the trial without a reward: it counts as a trial, and the algorithm learns nothing from it.
+
+        Args:
+            reason: Why, as a text; of anything else, such as an exception, the text is kept.
 
         Raises:
             FeedbackError: the trial was answered before.
         """
         self._need_running()
-        self._end(SKIPPED, reason=reason or None)
+        self._end(SKIPPED, reason=("" if reason is None else str(reason)) or None)
 
     def fail(self, reason: str) -> None:
         """Marks the trial failed: the algorithm is told that there is no reward.
@@ -211,7 +212,7 @@ class TrialFeedback:
             yield
         except kinds as error:
             if not self.is_answered:
-                self.skip(f"{type(error).__name__}: {error}")
+                self.skip(in_words(error))
 
     def _need_running(self) -> None:
         if self.is_answered:
@@ -246,16 +247,3 @@ class TrialFeedback:
         except StorageError:
             self._is_stuck = True
             raise
-
-
-def _as_step(step: Any) -> float:
-    """Returns a step as an int where it is whole, else as a float.
-
-    Raises:
-        FeedbackError: it is no finite number.
-    """
-    number = as_number("step", step)
-    if not math.isfinite(number):
-        raise FeedbackError("cannot use a step", at="step", got=step, expected="a finite number",
-                            fix="count what is done, such as the epochs")  # fmt: skip
-    return int(number) if number.is_integer() else number

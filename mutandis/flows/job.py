@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mutandis.errors import FeedbackError, SettingError, StorageError
+from mutandis.errors import FeedbackError, SettingError, StorageError, in_words
 from mutandis.flows.executors.base import Talk
+from mutandis.flows.studies.objectives import as_point, as_step
 from mutandis.hyper import DNA, SearchSpace
 
 REPORT, SHOULD_STOP, CHECKPOINT, INHERITED = "report", "should_stop", "checkpoint", "inherited"
@@ -91,20 +92,28 @@ class JobFeedback:
         self._settle((REWARD, (reward, None if metrics is None else dict(metrics))))
 
     def report(self, metrics: Mapping[str, Any], *, step: float) -> None:
-        """Records metrics on the way: a point of the learning curve; see `TrialFeedback`."""
-        self._talk.tell((REPORT, dict(metrics), step))
+        """Records metrics on the way: a point of the learning curve; see `TrialFeedback`.
+
+        Raises:
+            FeedbackError: the trial was answered before, or something is no number.
+        """
+        self._need_open()
+        self._talk.tell((REPORT, as_point(metrics), as_step(step)))
 
     def should_stop(self) -> bool:
         """Returns whether the trial should end early."""
         return bool(self._talk.ask((SHOULD_STOP,)))
 
-    def skip(self, reason: str = "") -> None:
+    def skip(self, reason: object = "") -> None:
         """Ends the trial without a reward: it counts as a trial, and the algorithm learns nothing from it.
+
+        Args:
+            reason: Why, as a text; of anything else, such as an exception, the text is kept.
 
         Raises:
             FeedbackError: the trial was answered before.
         """
-        self._settle((SKIP, reason))
+        self._settle((SKIP, "" if reason is None else str(reason)))
 
     @contextmanager
     def ignore(self, *kinds: type[BaseException]) -> Iterator[None]:
@@ -113,7 +122,7 @@ class JobFeedback:
             yield
         except kinds as error:
             if self._answer is None:
-                self.skip(f"{type(error).__name__}: {error}")
+                self.skip(in_words(error))
 
     def _shared(self, path: Path) -> Path:
         if path.is_dir():
@@ -126,7 +135,7 @@ class JobFeedback:
             fix="let TMPDIR name a directory on a file system of all machines where the search is started",
         )
 
-    def _settle(self, answer: tuple[str, Any]) -> None:
+    def _need_open(self) -> None:
         if self._answer is not None:
             raise FeedbackError(
                 "cannot answer a trial twice",
@@ -134,6 +143,9 @@ class JobFeedback:
                 expected="one feedback(...) or feedback.skip(...) per trial",
                 fix="remove the second answer; intermediate results go to feedback.report({...}, step=...)",
             )
+
+    def _settle(self, answer: tuple[str, Any]) -> None:
+        self._need_open()
         self._answer = answer
 
     def settled(self, result: Any) -> tuple[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from mutandis.algorithms import Algorithm
 from mutandis.algorithms.oneshot.protocol import OneShot
 from mutandis.algorithms.schedulers import Scheduler
-from mutandis.errors import MutandisWarning, SettingError, SpaceExhausted, StorageError
+from mutandis.errors import MutandisWarning, SettingError, SpaceExhausted, StorageError, in_words
 from mutandis.flows.engine import Engine
 from mutandis.flows.escape import escaped
 from mutandis.flows.feedback import TrialFeedback
@@ -219,7 +219,7 @@ class Sampling:
         try:
             return self.space.materialize(turn.dna), feedback
         except Exception as error:
-            feedback.fail(f"{type(error).__name__}: {error}")
+            feedback.fail(in_words(error))
             error.add_note(f"while building the child of trial {trial.id}: {trial.dna}")
             raise
 
@@ -297,7 +297,7 @@ class Sampling:
     ) -> None:
         if kind is not None and not issubclass(kind, Exception) and self._interrupts is not None:
             self._interrupts.came = True  # Ctrl-C, or the end of the process.
-        self.close(None if error is None else f"{type(error).__name__}: {error}")
+        self.close(None if error is None else in_words(error))
 
     def __del__(self) -> None:
         """Ends the search when a plain for loop drops it.

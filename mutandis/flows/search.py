@@ -32,6 +32,7 @@ from mutandis.flows.sample import Answers, need_callbacks
 from mutandis.flows.shared import SharedEngine
 from mutandis.flows.studies import Study, Trial
 from mutandis.flows.window import WINDOW
+from mutandis.hyper import SearchSpace
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {"processes": Processes, "inline": Inline, "ray": Ray}
 """Executors by the names that `search` takes."""
@@ -117,6 +118,7 @@ def search(
     need_callbacks(callbacks)
     need_order(deterministic, scheduler, workers)
     chosen = _executor(executor)
+    _need_objective(program, objective)
     space, engine = begin(program, algorithm, study=study, objectives=objectives, seed=seed, scheduler=scheduler,
                           deterministic=deterministic)  # fmt: skip
     run = _Search(engine, trials=trials, timeout=timeout, max_failures=max_failures, callbacks=callbacks,
@@ -137,6 +139,21 @@ def _executor(executor: str | Executor) -> Executor:
                            expected=f"an Executor, or one of {', '.join(EXECUTORS)}{closest(str(executor), EXECUTORS)}",
                            fix='use executor="processes"')  # fmt: skip
     return EXECUTORS[executor]()
+
+
+def _need_objective(program: Any, objective: Any) -> None:
+    """Refuses a search in which no trial could say how good it is.
+
+    Raises:
+        SettingError: the objective cannot be called, or there is none and a child would be a dict or list.
+    """
+    held = program.program if isinstance(program, SearchSpace) else program
+    is_plain = isinstance(held, (dict, list, tuple))
+    if (objective is None and is_plain) or (objective is not None and not callable(objective)):
+        what = f"a child is a {type(held).__name__}" if objective is None else "it is called with a child"
+        raise SettingError("cannot search", at="objective", got=objective,
+                           expected=f"a function of the child, since {what}",
+                           fix="pass objective=score, where score(child) returns the reward")  # fmt: skip
 
 
 class _Search:
@@ -269,7 +286,7 @@ class _Search:
         try:
             feedback(reward, metrics=metrics)
         except FeedbackError as error:
-            self._fail(feedback, error.problem, str(error))
+            self._fail(feedback, str(error), None)
 
     def _fail(self, feedback: TrialFeedback, reason: str, detail: Any) -> None:
         feedback.fail(reason)

@@ -15,7 +15,7 @@ from typing import Any
 from mutandis.algorithms import Algorithm, settings
 from mutandis.algorithms.base import need_instance, need_int
 from mutandis.algorithms.schedulers import Scheduler
-from mutandis.errors import MutandisWarning, SettingError
+from mutandis.errors import MutandisWarning, SettingError, in_words
 from mutandis.flows.feedback import TrialFeedback
 from mutandis.flows.job import call, place_of_feedback
 from mutandis.flows.sample import sample
@@ -90,10 +90,8 @@ class _Recorder:
         try:
             result = call(self.task, (child,), feedback)
         except Exception as error:
-            feedback.fail(f"{type(error).__name__}: {error}")
-            warnings.warn(
-                f"trial {feedback.trial.id} failed with {type(error).__name__}: {error}", MutandisWarning, stacklevel=2
-            )
+            feedback.fail(in_words(error))
+            warnings.warn(f"trial {feedback.trial.id} failed with {in_words(error)}", MutandisWarning, stacklevel=2)
         else:
             feedback(result)
 

@@ -10,6 +10,7 @@ from typing import Any
 from mutandis.errors import DecisionError, SettingError, StorageError
 from mutandis.flows import Study
 from mutandis.flows.studies.objectives import Objective, parse_objectives
+from mutandis.flows.studies.stores.sql import without_password
 from mutandis.flows.studies.trial import RUNNING
 from mutandis.hyper import SearchSpace, space
 from mutandis.integrations.optuna_params import Parameters, need_optuna
@@ -54,7 +55,7 @@ def export_to_optuna(study: Study, storage: Any = None, name: str | None = None)
 
     Raises:
         SettingError: it is no study, or never was of a search.
-        StorageError: the storage has a study of that name.
+        StorageError: the storage has a study of that name, or cannot be opened.
         MissingDependency: optuna is not installed.
     """
     optuna = need_optuna()
@@ -68,6 +69,12 @@ def export_to_optuna(study: Study, storage: Any = None, name: str | None = None)
         raise StorageError("cannot export a study", at="name", got=name or study.name,
                            expected="a name that the storage does not have yet",
                            fix="pass another name=, or optuna.delete_study(...) before") from error  # fmt: skip
+    except Exception as error:  # Whatever keeps a storage from opening: its driver, the address, the disk.
+        if not isinstance(storage, str):
+            raise
+        raise StorageError("cannot use a storage of Optuna", at=without_password(storage), got=error,
+                           expected="an address that it can be opened at",
+                           fix="write sqlite:///optuna.db") from error  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         made.set_metric_names([objective.name for objective in study.objectives])

@@ -69,7 +69,7 @@ def dashboard(*studies: Study, host: str = "127.0.0.1", port: int = 8080) -> Non
         port: The port.
 
     Raises:
-        SettingError: there is no study, something is no study, or two have the same name.
+        SettingError: there is no study, something is no study, two have the same name, or the address is taken.
         MissingDependency: optuna-dashboard is not installed.
     """
     try:
@@ -78,7 +78,13 @@ def dashboard(*studies: Study, host: str = "127.0.0.1", port: int = 8080) -> Non
         raise MissingDependency("cannot serve a dashboard", at="mu.integrations.dashboard",
                                 expected="the package optuna-dashboard",
                                 fix="pip install 'mutandis[dashboard]'") from error  # fmt: skip
-    run_server(optuna_storage(*studies), host=host, port=port)
+    storage = optuna_storage(*studies)
+    try:
+        run_server(storage, host=host, port=port)
+    except OSError as error:
+        raise SettingError("cannot serve a dashboard", at=f"{host}:{port}", got=error,
+                           expected="an address of this machine, and a port that nobody listens at",
+                           fix="give another port") from error  # fmt: skip
 
 
 class _View(BaseStorage):

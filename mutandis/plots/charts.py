@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from mutandis.flows import Study, Trial
 from mutandis.flows.studies.study import is_finished
@@ -14,6 +14,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 30, 290
 _WIDE = 1000
 _MOST_AXES = 8
 _MOST_LINES = 400
+MOST_DOTS = 4000
+_FEW = 500  # Up to so many dots are large.
 
 
 def search_curve(study: Study, objective: int = 0) -> str:
@@ -27,20 +29,36 @@ def search_curve(study: Study, objective: int = 0) -> str:
     y = fitted(values, _BOTTOM, _TOP)
     best = values[0]
     path = [f"M {x(rated[0].id):.1f} {y(best):.1f}"]
+    bests = {rated[0].id}
     for trial, value in zip(rated, values, strict=True):
         if target.sign * value > target.sign * best:
             path.append(f"H {x(trial.id):.1f} V {y(value):.1f}")
             best = value
+            bests.add(trial.id)
     path.append(f"H {x.end:.1f}")
-    dots = [_dot(x(t.id), y(value), t, "dot cut" if t.state != "completed" else "dot")
-            for t, value in zip(rated, values, strict=True)]  # fmt: skip
+    drawn = thinned(rated, bests)
+    dots = [_dot(x(t.id), y((t.rewards or ())[objective]), t, "dot cut" if t.state != "completed" else "dot", drawn)
+            for t in drawn]  # fmt: skip
     label = target.name + (" (smaller is better)" if target.sign < 0 else "")
     line = element("path", d=" ".join(path), class_="line")
     return picture(WIDTH, HEIGHT, f"{target.name} by trial", axes(x, y, "trial", label), *dots, line)
 
 
-def _dot(x: float, y: float, trial: Trial, kind: str = "dot") -> str:
-    return element("circle", element("title", text(trial)), cx=x, cy=y, r=3.5, class_=kind)
+def thinned(trials: Sequence[Trial], kept: Collection[int]) -> Sequence[Trial]:
+    """Returns no more trials than a page can show, at even distances.
+
+    Args:
+        trials: By number.
+        kept: The numbers of those that stay in any case.
+    """
+    every = -(-len(trials) // MOST_DOTS)
+    return [trial for place, trial in enumerate(trials) if place % every == 0 or trial.id in kept]
+
+
+def _dot(x: float, y: float, trial: Trial, kind: str, drawn: Sequence[Trial]) -> str:
+    is_small = len(drawn) > _FEW
+    kind += " many" if is_small else ""
+    return element("circle", element("title", text(trial)), cx=x, cy=y, r=2 if is_small else 3.5, class_=kind)
 
 
 def pareto_front(study: Study, first: int = 0, second: int = 1) -> str:
@@ -53,7 +71,9 @@ def pareto_front(study: Study, first: int = 0, second: int = 1) -> str:
     points = {t.id: ((t.rewards or ())[first], (t.rewards or ())[second]) for t in rated}
     x = fitted([a for a, _ in points.values()], _LEFT, WIDTH - _RIGHT)
     y = fitted([b for _, b in points.values()], _BOTTOM, _TOP)
-    dots = [_dot(x(points[t.id][0]), y(points[t.id][1]), t, "dot best" if t.id in front else "dot") for t in rated]
+    drawn = thinned(rated, front)
+    dots = [_dot(x(points[t.id][0]), y(points[t.id][1]), t, "dot best" if t.id in front else "dot", drawn)
+            for t in drawn]  # fmt: skip
     line = ""
     if len(study.objectives) == 2:
         ordered = sorted(points[number] for number in front)
@@ -106,7 +126,7 @@ def parallel_coordinates(study: Study, paths: Sequence[str], objective: int = 0)
     points = [study.space.point(path) for path in paths[:_MOST_AXES]]
     values = [(t.rewards or ())[objective] for t in rated]
     last = fitted(values, _BOTTOM, _TOP, margin=0.0)
-    places = [40 + i * (_WIDE - 120) / len(points) for i in range(len(points) + 1)]
+    places = [40 + i * (_WIDE - 170) / len(points) for i in range(len(points) + 1)]
     parts = []
     for rank, trial in enumerate(rated):
         heights = [_height(point, trial.dna.values[point.index]) for point in points]
@@ -183,8 +203,12 @@ def timeline(trials: Sequence[Trial], started: Mapping[int, float]) -> str:
     for worker, row in workers.items():
         label = worker if len(worker) <= 18 else "..." + worker[-15:]
         parts.append(element("text", text(label), x=120, y=30 + 26 * row, class_="tick end"))
+    drawn: dict[tuple[str, str], float] = {}
     for trial in known:
         begin = started[trial.id] - origin
+        if x(begin + trial.seconds) < drawn.get((trial.worker, trial.state), -1.0):
+            continue  # It lies within the pixel of another one.
+        drawn[trial.worker, trial.state] = x(begin) + 1.0
         parts.append(element("rect", element("title", text(trial)), x=x(begin), y=16 + 26 * workers[trial.worker],
                              width=max(x(begin + trial.seconds) - x(begin) - 0.5, 1.0), height=18,
                              class_=f"bar {trial.state}"))  # fmt: skip

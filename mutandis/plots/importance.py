@@ -79,12 +79,16 @@ def explained(groups: Sequence[int], values: Sequence[float]) -> float:
     count, num_groups = len(values), len(members)
     if num_groups < 2 or count <= num_groups:
         return 0.0
-    mean = sum(values) / count
-    total = sum((value - mean) ** 2 for value in values)
-    within = sum(sum((v - sum(part) / len(part)) ** 2 for v in part) for part in members.values())
+    total = _around_mean(values)
+    within = sum(_around_mean(part) for part in members.values())
     if total == 0:
         return 0.0
     return max((total - within - (num_groups - 1) * within / (count - num_groups)) / total, 0.0)
+
+
+def _around_mean(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return sum((value - mean) ** 2 for value in values)
 
 
 __all__ = ["explained", "grouped", "importances", "ranks"]

@@ -38,6 +38,8 @@ def work(payload: Any, talk: Talk) -> Any:
         return rest[0] ** 2
     if order == "raise":
         raise ValueError(rest[0])
+    if order == "leave":
+        sys.exit(rest[0])
     if order == "sleep":
         time.sleep(rest[0])
         return os.getpid()
@@ -57,7 +59,7 @@ def work(payload: Any, talk: Talk) -> Any:
     if order == "child":
         process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         talk.tell(process.pid)
-        time.sleep(60)
+        time.sleep(rest[0])
     return None
 
 
@@ -68,6 +70,13 @@ def is_alive(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
     except OSError:
         return False
+
+
+def _await_end(pid: int) -> None:
+    deadline = time.monotonic() + 20
+    while is_alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 class ExecutorContract:
@@ -146,6 +155,14 @@ class ExecutorContract:
         assert "raise ValueError(rest[0])" in found[1].value
         assert found[2].value == 4
 
+    def test_a_job_that_wants_to_leave_fails_alone(self, pool: Pool) -> None:
+        """`sys.exit` is an exception like others, and its worker stays."""
+        pool.submit(0, ("leave", "wrong arguments"))
+        outcome = self._all(pool, 1)[0]
+        assert (outcome.kind, outcome.reason) == (RAISED, "SystemExit: wrong arguments")
+        pool.submit(1, ("square", 2))
+        assert self._all(pool, 1)[1].value == 4
+
     def test_jobs_say_things_and_are_answered(self, pool: Pool, heard: list[tuple[int, Any]]) -> None:
         """Messages come in order, with the key of their job; answers go back to it."""
         pool.submit(5, ("talk", 3))
@@ -201,16 +218,20 @@ class ExecutorContract:
         """Child processes of a job that is ended do not stay behind."""
         self._need_isolation()
         with self._open(heard) as pool:
-            pool.submit(0, ("child",))
+            pool.submit(0, ("child", 60))
             while not heard:
                 pool.wait(0.1)
             pool.cancel(0)
             assert self._all(pool, 1)[0].kind == CANCELLED
-        ((_, pid),) = heard
-        deadline = time.monotonic() + 20
-        while is_alive(pid):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        _await_end(heard[0][1])
+
+    def test_what_a_job_left_behind_ends_with_its_pool(self, heard: list[tuple[int, Any]]) -> None:
+        """Child processes that a job forgot end, though it returned; those of a worker that died do at once."""
+        self._need_isolation()
+        with self._open(heard) as pool:
+            pool.submit(0, ("child", 0))
+            assert self._all(pool, 1)[0].kind == RETURNED
+        _await_end(heard[0][1])
 
     def test_a_waiting_job_can_be_cancelled(self, pool: Pool) -> None:
         """A cancelled job has an outcome too."""
@@ -231,10 +252,7 @@ class ExecutorContract:
         pool.wait(0.2)
         pool.close()
         pool.close()
-        deadline = time.monotonic() + 20
-        while is_alive(pid):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        _await_end(pid)
 
     def test_what_cannot_be_sent_is_refused_at_once(self, pool: Pool) -> None:
         """Neither a payload nor a task that cannot be pickled gets into a pool."""

@@ -9,6 +9,7 @@ import sys
 import warnings
 
 import pytest
+from cli_studies import make_study
 
 from mutandis.cli import entry, main
 from mutandis.errors import MutandisWarning, SettingError
@@ -112,6 +113,34 @@ def test_a_reader_that_has_gone_away_is_no_error(made):
     done = subprocess.run(argv, stdout=ours, stderr=subprocess.PIPE, text=True, check=False, env=environment)
     os.close(ours)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def run_into(made, stdout, *argv, **environment):
+    return subprocess.run([sys.executable, "-m", "mutandis", *argv, made], stdout=stdout, stderr=subprocess.PIPE,
+                          text=True, check=False, env={**os.environ, **environment})  # fmt: skip
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_is_full_is_told_without_a_traceback(made, unbuffered):
+    with open("/dev/full", "w") as full:
+        done = run_into(made, full, "show", PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write to standard output\n  got:      OSError(28,")
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+def test_a_closed_output_is_no_error(made):
+    code = f"import sys; sys.stdout = None; from mutandis.cli import main; sys.exit(main(['show', {made!r}]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_letters_that_the_output_lacks_are_escaped(tmp_path):
+    make_study(tmp_path / "st\xfcdy.db")
+    done = run_into(str(tmp_path / "st\xfcdy.db"), subprocess.PIPE, "show", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "st\\xfcdy.db" in done.stdout
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")

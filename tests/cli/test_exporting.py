@@ -47,6 +47,29 @@ def test_a_folder_that_is_missing_is_refused(call, made, folder):
     assert call("report", made, "-o", folder)[2].endswith(f"fix:      name a file: {folder}/report.html\n")
 
 
+@pytest.mark.parametrize("argv", [("export", "--csv"), ("export", "--json"), ("report", "-o")])
+def test_a_place_that_takes_no_file_is_told(call, made, argv):
+    code, out, err = call(argv[0], made, argv[1], "/proc/out")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: cannot write a file\n  at:       /proc/out\n  got:      ")
+    assert err.endswith("  fix:      name another file\n")
+
+
+def test_a_file_may_stand_at_home(call, made, folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert call("export", made, "--csv=~/out.csv") == (0, "", "wrote ~/out.csv\n")
+    assert (folder / "out.csv").exists()
+
+
+@pytest.mark.parametrize("address", ["bad", "sqlite:///no/such/folder/optuna.db"])
+def test_a_storage_of_optuna_that_cannot_be_opened_is_told(call, made, address):
+    pytest.importorskip("optuna")
+    code, out, err = call("export", made, "--optuna", address)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: cannot use a storage of Optuna\n  at:       {address}\n  got:      ")
+    assert "another address is another storage: --optuna sqlite:///other.db\n" in err
+
+
 def test_optuna_gets_the_trials(call, made, tmp_path):
     optuna = pytest.importorskip("optuna")
     url = f"sqlite:///{tmp_path}/optuna.db"

@@ -74,6 +74,17 @@ def test_a_table_on_a_terminal_folds_what_is_too_long(terminal):
     assert shown.getvalue().count("x") == 100
 
 
+@pytest.mark.parametrize("columns", ["20", "42"])
+def test_numbers_are_not_broken_on_a_narrow_terminal(terminal, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = terminal()
+    output.show_table(
+        ("trial", *"ab", "decisions"), [(12, -0.00800541, "RegularizedEvolution", "lr: 0.1, width: 32, layers: 3")]
+    )
+    shown_row = next(line for line in shown.getvalue().splitlines() if "lr" in line)
+    assert shown_row.split()[:3] == ["12", "-0.00800541", "RegularizedEvolution"]
+
+
 def test_no_color_is_respected(terminal, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     shown = terminal()

@@ -70,7 +70,7 @@ def test_a_program_of_classes_of_a_script_needs_its_import(script, call, spawn):
     assert spawn("best", "s.db").returncode == 0
 
 
-@pytest.mark.parametrize("command", ["best", "importances", "report"])
+@pytest.mark.parametrize("command", ["best", "importances"])
 def test_a_study_without_rewards_has_no_best(folder, call, command):
     study = mu.Study("s.db")
     for _, feedback in mu.sample({"x": mu.boolv()}, mu.algorithms.Random(), trials=2, study=study):
@@ -78,6 +78,7 @@ def test_a_study_without_rewards_has_no_best(folder, call, command):
     code, out, err = call(command, "s.db")
     assert (code, out) == (1, "") and "expected: at least one trial with a reward" in err
     assert call("show", "s.db")[0] == 0
+    assert call("report", "s.db") == (0, "report.html\n", "")  # It tells why.
 
 
 @pytest.mark.parametrize("command", ["show", "best", "importances", "report", "resume", "dashboard"])

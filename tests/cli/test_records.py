@@ -49,13 +49,26 @@ def test_the_facts_of_a_study(study):
 
 
 def test_the_facts_of_an_empty_study():
-    assert study_facts(mu.Study()) == {"study": "study", "trials": "none yet"}
+    assert study_facts(mu.Study()) == {"study": "in memory", "trials": "none yet"}
 
 
 def test_a_study_is_called_by_its_place_and_by_its_name_where_it_has_one():
-    assert shown_name(mu.Study(), None) == "study"
+    assert shown_name(mu.Study(), None) == "in memory"
     assert shown_name(mu.Study(), "s.db") == "s.db"
     assert shown_name(mu.Study(name="mine"), "s.db") == "s.db (mine)"
+
+
+def test_the_password_of_a_server_is_not_shown():
+    assert shown_name(mu.Study(), "postgresql://me:secret@host/base") == "postgresql://me@host/base"
+
+
+def test_a_long_reason_is_cut_in_a_table_and_whole_in_json(capsys):
+    loop = mu.sample({"x": mu.intv(0, 3)}, mu.algorithms.Random(), trials=1)
+    for _, feedback in loop:
+        feedback.skip("too\nwide " + "x" * 100)
+    show_trials(loop.study, loop.study.trials)
+    assert f"  too wide {'x' * 68}...  " in capsys.readouterr().out.splitlines()[1]
+    assert trial_record(loop.study, loop.study.trials[0])["reason"] == "too\nwide " + "x" * 100
 
 
 def test_a_table_has_only_columns_that_say_something(study, capsys):

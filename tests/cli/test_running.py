@@ -126,6 +126,12 @@ def test_resume_needs_nothing_but_the_study(script, call, tmp_path_factory, monk
     assert decisions(script.parent / "s.db") == decisions(script.parent / "whole.db")
 
 
+def test_a_search_without_a_reward_has_failed(script, call):
+    code, out, err = call("run", "train.py:space", "--objective", "train.py:fails", "--trials", 2, *INLINE)
+    assert (code, out.splitlines()[:2]) == (1, ["study       in memory", "trials      2 (2 failed)"])
+    assert err.endswith("no trial has a reward\n")
+
+
 def test_resume_goes_on_to_the_number_of_trials_that_was_recorded(script, call):
     argv = ("--objective", "train.py:score", "--trials", 6, "--study", "s.db", "--algorithm", "RS", *INLINE)
     assert call("run", "train.py:space", *argv, "--timeout", "1e-9")[0] == 0

@@ -43,6 +43,17 @@ def test_a_file_that_is_missing_suggests_its_neighbours_and_is_not_made(folder):
     assert not (folder / "serch.db").exists()
 
 
+@pytest.mark.parametrize("where", [".", "holds"])
+def test_a_folder_names_a_study_that_it_holds(folder, where):
+    (folder / where).mkdir(exist_ok=True)
+    for name in ("two.jsonl", "one.db"):
+        (folder / where / name).write_text("something")
+    assert message(where).splitlines()[2:4] == [
+        "  got:      'a folder' (str)",
+        f"  expected: a file that a study wrote, such as {(folder / where / 'one.db').relative_to(folder)}",
+    ]
+
+
 @pytest.mark.parametrize("where", ["sqlite:///typo.db", "typo.db", "typo.jsonl", "no/typo.db"])
 def test_no_address_of_a_file_that_is_missing_makes_it(folder, where):
     assert message(where).startswith(

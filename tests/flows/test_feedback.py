@@ -111,7 +111,10 @@ def test_another_metric_may_be_nan(feedback):
     assert feedback.trial.state == "completed"
 
 
-@pytest.mark.parametrize(("reason", "recorded"), [("too large", "too large"), ("", None)])
+@pytest.mark.parametrize(
+    ("reason", "recorded"),
+    [("too large", "too large"), ("", None), (None, None), (ValueError("no memory"), "no memory"), (3, "3")],
+)
 def test_a_skipped_trial_has_a_reason_and_no_reward(feedback, reason, recorded):
     feedback.skip(reason)
     assert (feedback.trial.state, feedback.trial.reason, feedback.trial.rewards) == ("skipped", recorded, None)

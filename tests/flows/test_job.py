@@ -7,6 +7,7 @@ import pickle
 import platform
 
 import pytest
+import torch
 from search_programs import Trainer, quadratic
 
 import mutandis as mu
@@ -87,6 +88,39 @@ def test_the_place_of_the_feedback_is_told(function, num_arguments, place):
 
 def test_a_function_without_a_signature_is_called_plainly():
     assert call(max, ((1, 2),), object()) == 2
+
+
+@pytest.mark.parametrize(
+    ("metrics", "step", "problem"),
+    [({"loss": "low"}, 1, "cannot use a metric"), ({"loss": 1.0}, "first", "cannot use a metric"),
+     ({"loss": 1.0}, float("nan"), "cannot use a step")],
+)  # fmt: skip
+def test_a_report_that_is_no_number_is_refused_where_it_is_made(metrics, step, problem):
+    line = Line()
+    with pytest.raises(FeedbackError, match=problem):
+        JobFeedback(order(), SPACE.random(0), line).report(metrics, step=step)
+    assert line.said == []
+
+
+def test_numbers_of_reports_are_plain_when_they_are_sent():
+    line = Line()
+    JobFeedback(order(), SPACE.random(0), line).report({"loss": torch.tensor(0.5)}, step=torch.tensor(2))
+    assert line.said == [("report", {"loss": 0.5}, 2)]
+    assert [type(value) for value in (line.said[0][1]["loss"], line.said[0][2])] == [float, int]
+
+
+def test_nothing_is_reported_behind_the_answer():
+    feedback = JobFeedback(order(), SPACE.random(0), Line())
+    feedback(1.0)
+    with pytest.raises(FeedbackError, match="cannot answer a trial twice"):
+        feedback.report({"loss": 1.0}, step=1)
+
+
+@pytest.mark.parametrize(("reason", "sent"), [("too large", "too large"), (None, ""), (MemoryError("full"), "full")])
+def test_the_reason_of_a_skip_is_sent_as_a_text(reason, sent):
+    feedback = JobFeedback(order(), SPACE.random(0), Line())
+    feedback.skip(reason)
+    assert feedback.settled(None) == ("skip", sent)
 
 
 def test_reports_and_questions_go_through_the_talk(tmp_path):

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from search_programs import Trainer, checkpointed, nothing, quadratic, reporting, slow_for_small
+from search_programs import Trainer, checkpointed, nothing, quadratic, reporting, reporting_words, slow_for_small
 
 import mutandis as mu
 from mutandis.algorithms import schedulers
@@ -88,6 +88,21 @@ def test_a_missing_objective_fails_the_trial_with_the_whole_story():
         study = mu.search(PROGRAM, mu.algorithms.Random(), trials=1, objective=lambda child: {"acc": 1.0},
                           objectives="accuracy", executor="inline")  # fmt: skip
     assert study.trials[0].state == "failed"
+    assert study.trials[0].reason == (
+        "cannot rate a trial without its objective\n"
+        "  at:       accuracy\n"
+        "  got:      ['acc'] (list)\n"
+        "  expected: a metric called 'accuracy'\n"
+        "  fix:      give it in the dict, or name other objectives in mu.sample(..., objectives=...)"
+    )
+
+
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+def test_a_trial_that_reports_no_number_fails_alone(executor):
+    with pytest.warns(MutandisWarning, match="FeedbackError: cannot use a metric"):
+        study = mu.search(PROGRAM, mu.algorithms.Grid(), objective=reporting_words, executor=executor, max_failures=20)
+    assert study.counts() == {"failed": 9, "completed": 1}
+    assert study.trials[7].state == "completed"
 
 
 @pytest.mark.parametrize("executor", ["inline", "processes"])
@@ -241,3 +256,24 @@ def test_callbacks_hear_of_every_trial_that_has_ended():
     assert [trial for _, trial in heard] == list(study.trials)
     with pytest.raises(SettingError, match="cannot call back"):
         mu.search(PROGRAM, mu.algorithms.Grid(), callbacks=print)
+
+
+@pytest.mark.parametrize(
+    ("program", "objective", "got", "why"),
+    [
+        (PROGRAM, None, "None (NoneType)", "a child is a dict"),
+        (mu.space([mu.intv(0, 9)]), None, "None (NoneType)", "a child is a list"),
+        (Trainer(mu.intv(0, 9)), 0.5, "0.5 (float)", "it is called with a child"),
+    ],
+)
+def test_a_search_without_an_objective_is_refused_before_it_begins(tmp_path, program, objective, got, why):
+    with pytest.raises(SettingError) as error:
+        mu.search(program, mu.algorithms.Random(), objective=objective, study=tmp_path / "s.db")
+    assert str(error.value) == (
+        "cannot search\n"
+        "  at:       objective\n"
+        f"  got:      {got}\n"
+        f"  expected: a function of the child, since {why}\n"
+        "  fix:      pass objective=score, where score(child) returns the reward"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -256,6 +257,23 @@ def test_serving_goes_to_the_address_that_was_asked_for(study, monkeypatch):
     dashboard(study, port=9000)
     [(storage, options)] = calls
     assert options == {"host": "127.0.0.1", "port": 9000} and len(storage.get_all_trials(0)) == 24
+
+
+def test_a_port_that_is_taken_is_told(study):
+    pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingError) as error:
+            dashboard(study, port=port)
+    assert str(error.value) == (
+        "cannot serve a dashboard\n"
+        f"  at:       127.0.0.1:{port}\n"
+        "  got:      OSError(98, 'Address already in use') (OSError)\n"
+        "  expected: an address of this machine, and a port that nobody listens at\n"
+        "  fix:      give another port"
+    )
 
 
 def test_a_missing_dashboard_is_named(study, monkeypatch):

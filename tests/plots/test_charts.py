@@ -100,6 +100,42 @@ def test_a_timeline_has_a_row_per_worker_and_a_bar_per_trial(study):
     assert "bar skipped" in {bar.attrib["class"] for bar in bars}
 
 
+def test_bars_within_one_pixel_are_drawn_once(study):
+    trials = [dataclasses.replace(study.trials[t % 2], id=t, worker="one", seconds=0.001,
+                                  state="failed" if t == 500 else "completed") for t in range(2000)]  # fmt: skip
+    root = ET.fromstring(charts.timeline(trials, {t: 0.001 * t for t in range(2000)}))
+    bars = list(root.iter(f"{SVG}rect"))
+    assert 500 < len(bars) < 700
+    assert sum("failed" in bar.attrib["class"] for bar in bars) == 1
+
+
+@pytest.fixture(scope="module")
+def long_study():
+    loop = mu.sample({"x": mu.floatv(0.0, 1.0)}, mu.algorithms.Random(), trials=900, objectives=("a", "b"))
+    for child, feedback in loop:
+        feedback({"a": child["x"], "b": 1 - child["x"] if feedback.trial.id % 100 == 7 else -1.0})
+    return loop.study
+
+
+def test_a_long_search_has_a_dot_in_few_and_the_best_ones(long_study, monkeypatch):
+    monkeypatch.setattr(charts, "MOST_DOTS", 100)
+    svg = charts.search_curve(long_study)
+    found, best = dots(svg), float("-inf")
+    shown = {dot[0].text for dot in found}
+    assert 100 <= len(found) < 120
+    assert {dot.attrib["r"] for dot in found} == {"3.5"}
+    for trial in long_study.trials:
+        if trial.reward > best:
+            best = trial.reward
+            assert str(trial) in shown
+    assert {str(trial) for trial in long_study.front} <= {dot[0].text for dot in dots(charts.pareto_front(long_study))}
+
+
+def test_many_dots_are_small(long_study):
+    found = dots(charts.search_curve(long_study), "many")
+    assert len(found) == 900 and {dot.attrib["r"] for dot in found} == {"2"}
+
+
 @pytest.mark.parametrize(
     "svg",
     [

@@ -77,3 +77,18 @@ def test_another_objective_has_its_own_shares():
         feedback({"one": child["a"], "two": child["b"]})
     assert next(iter(importances(loop.study))) == "['a']"
     assert next(iter(importances(loop.study, objective=1))) == "['b']"
+
+
+class Counted(float):
+    """A number that counts how often it is added."""
+
+    times = 0
+
+    def __radd__(self, other):
+        Counted.times += 1
+        return float(other) + float(self)
+
+
+def test_the_cost_grows_with_the_number_of_trials_and_no_faster():
+    explained([i % 2 for i in range(1000)], [Counted(i) for i in range(1000)])
+    assert Counted.times <= 4000

@@ -7,7 +7,7 @@ import traceback
 from collections import deque
 from typing import Any
 
-from mutandis.errors import SettingError
+from mutandis.errors import SettingError, in_words
 from mutandis.flows.executors.base import CANCELLED, RAISED, RETURNED, Executor, OnMessage, Outcome, Pool, Task
 
 
@@ -82,8 +82,8 @@ class _InlinePool(Pool):
         start = time.perf_counter()
         try:
             value = self._task(payload, _Direct(self._on_message, key))
-        except Exception as error:  # A job is somebody else's code; whatever it raises is its outcome.
-            reason = f"{type(error).__name__}: {error}"
+        except (Exception, SystemExit) as error:  # A job is somebody else's code; whatever it raises is its outcome.
+            reason = in_words(error)
             detail = traceback.format_exc()
             return [Outcome(key, RAISED, detail, reason, time.perf_counter() - start, "inline")]
         return [Outcome(key, RETURNED, value, None, time.perf_counter() - start, "inline")]

@@ -11,8 +11,11 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -32,10 +35,11 @@ from mutandis.flows.executors.base import (
     Task,
 )
 from mutandis.flows.executors.queued import QueuedPool
-from mutandis.flows.executors.worker import ASKED, BROKEN, READY, TOLD, serve
+from mutandis.flows.executors.worker import ASKED, BROKEN, GOODBYE, READY, TOLD, serve
 
 _MEMORY_INTERVAL = 0.1
 _PATIENCE = 5.0  # Seconds that idle workers have to end by themselves.
+_ROUND = 1.0  # Seconds between two looks at whether workers live.
 
 
 class Processes(Executor):
@@ -124,7 +128,8 @@ class _ProcessPool(QueuedPool[_Worker]):
         ours, theirs = context.Pipe()
         arguments = (theirs, self.task, self.num_threads, os.getpid())
         process = context.Process(target=serve, args=arguments, name="mutandis worker")
-        process.start()
+        with _deaf_to_interrupts():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -140,20 +145,23 @@ class _ProcessPool(QueuedPool[_Worker]):
         for worker in self._members:
             sources[worker.connection] = sources[worker.process.sentinel] = worker
         ready = wait_for(list(sources), self._patience(left))
-        for worker in dict.fromkeys(sources[source] for source in ready):
+        heard = dict.fromkeys(sources[source] for source in ready)
+        # What a job has forked keeps both ends of its worker open, so that its death wakes nobody.
+        dead = [worker for worker in self._members if worker not in heard and not worker.process.is_alive()]
+        for worker in [*heard, *dead]:
             self._hear(worker)
         self._enforce()
         self._hand_out()
 
-    def _patience(self, left: float | None) -> float | None:
-        limits = [] if left is None else [max(left, 0.0)]
+    def _patience(self, left: float | None) -> float:
+        limits = [_ROUND] if left is None else [min(max(left, 0.0), _ROUND)]
         busy = [worker for worker in self._members if worker.key is not None and worker.ending is None]
         if self.timeout is not None:
             now = time.perf_counter()
             limits += [max(worker.started + self.timeout - now, 0.0) for worker in busy]
         if self.memory_bytes is not None and busy:
             limits.append(_MEMORY_INTERVAL)
-        return min(limits, default=None)
+        return min(limits)
 
     def _hear(self, worker: _Worker) -> None:
         """Takes in everything that a worker has said; then it may turn out to be dead."""
@@ -168,6 +176,8 @@ class _ProcessPool(QueuedPool[_Worker]):
                 return worker.connection.recv()  # type: ignore[no-any-return]
         except (EOFError, OSError):
             worker.process.join(_PATIENCE)
+            if worker.process.is_alive():
+                self._kill(worker, CRASHED, "it closed the connection to its pool")
         except Exception as error:  # Unpickling calls other people's code.
             self._kill(worker, CRASHED, f"what it sent cannot be read: {type(error).__name__}: {error}")
             worker.process.join(_PATIENCE)
@@ -181,7 +191,9 @@ class _ProcessPool(QueuedPool[_Worker]):
         elif kind == TOLD and worker.key is not None:
             self.on_message(worker.key, data)
         elif kind == ASKED and worker.key is not None:
-            worker.connection.send(self.on_message(worker.key, data))
+            answer = self.on_message(worker.key, data)
+            with contextlib.suppress(BrokenPipeError, ConnectionError):  # It has died since, as its sentinel will say.
+                worker.connection.send(answer)
         elif worker.key is not None:
             value, reason = (data, None) if kind == RETURNED else (data[1], data[0])
             seconds = time.perf_counter() - worker.started
@@ -190,6 +202,7 @@ class _ProcessPool(QueuedPool[_Worker]):
 
     def _bury(self, worker: _Worker) -> None:
         """Accounts for a dead worker."""
+        end_rest(worker.process)
         self._members.remove(worker)
         worker.connection.close()
         if worker.key is None:
@@ -230,15 +243,19 @@ class _ProcessPool(QueuedPool[_Worker]):
         self._is_closed = True
         self._waiting.clear()
         for worker in self._members:
-            worker.connection.close()  # An idle worker ends at that.
             if worker.key is not None or not worker.is_ready:
                 end_group(worker.process)
+            else:
+                with contextlib.suppress(OSError):  # It has just died.
+                    worker.connection.send_bytes(GOODBYE)
+            worker.connection.close()
         deadline = time.perf_counter() + _PATIENCE
         for worker in self._members:
             worker.process.join(max(deadline - time.perf_counter(), 0.1))
             if worker.process.is_alive():
                 end_group(worker.process)
                 worker.process.join()
+            end_rest(worker.process)
             worker.process.close()
         self._members = []
 
@@ -256,8 +273,15 @@ def raise_start_error(reason: str) -> None:
     raise ExecutorError(
         f"cannot start a worker process: {reason}",
         expected="a script that can be imported without starting the search again",
-        fix='put the call under `if __name__ == "__main__":`, and classes and functions at the top level',
+        fix='put the call under `if __name__ == "__main__":`, and classes and functions at the top level'
+        if _is_script()
+        else "put classes and functions into a file that is imported, or run in this process",
     )
+
+
+def _is_script() -> bool:
+    """Returns whether workers can import what this process runs: not a notebook, and nothing read from a pipe."""
+    return Path(getattr(sys.modules["__main__"], "__file__", None) or "<none>").is_file()
 
 
 def end_group(process: Any) -> None:
@@ -270,6 +294,27 @@ def end_group(process: Any) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
                 return
     process.kill()
+
+
+def end_rest(process: Any) -> None:
+    """Kills what a process that is dead has started and left behind, where it led a group."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Keeps Ctrl-C from a process that is started meanwhile, until it leads a group of its own."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # Started by the first process else, which would lift the block again.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _last_words(code: int | None) -> str:

@@ -78,12 +78,14 @@ class Agent:
         self._key = key
         try:
             self._pool.submit(key, payload)
-            for outcome in self._pool.wait():
-                self._said.put((ENDED, outcome))
+            said: list[tuple[str, Any]] = [(ENDED, outcome) for outcome in self._pool.wait()]
         except MutandisError as error:
-            self._said.put((BROKEN, error.problem))
+            said = [(BROKEN, error.problem)]
         except Exception as error:  # No process could be started, say; the pool would wait for ever for a word of it.
-            self._said.put((BROKEN, f"{type(error).__name__}: {error}"))
+            said = [(BROKEN, f"{type(error).__name__}: {error}")]
+        self._key = None  # Before anybody hears of it, and sends the next job.
+        for one in said:
+            self._said.put(one)
 
     def hear(self) -> bytes:
         """Waits until there is something to hear.
@@ -106,12 +108,14 @@ class Agent:
         self._answers.put(pickle.loads(data))
 
     def stop(self) -> None:
-        """Ends the job with all that it started; to be called before the actor is killed.
+        """Ends the job with all that it started, and what earlier ones left; to be called before the actor is killed.
 
         Ray kills the worker process with the actor, but not what that has started.
         """
         if self._pool is not None and self._key is not None:
             self._pool.cancel(self._key)
+        elif self._pool is not None:
+            self._pool.close()
 
     def _pass_on(self, key: int, data: Any) -> Any:
         self._said.put(data)

@@ -166,7 +166,7 @@ class RayPool(QueuedPool[_Member]):
         if not ray.is_initialized():  # They are gone, and asking would start Ray once more.
             return
         if is_there:
-            calls = [member.actor.stop.remote() for member in members if member.key is not None]
+            calls = [member.actor.stop.remote() for member in members if member.machine is not None]
             if calls:
                 ray.wait(calls, num_returns=len(calls), timeout=_PATIENCE_S)
         for member in members:

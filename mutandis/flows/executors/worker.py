@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import signal
@@ -13,14 +12,16 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mutandis.errors import in_words
 from mutandis.flows.executors.base import RAISED, RETURNED
 
 READY, TOLD, ASKED, BROKEN = "ready", "told", "asked", "broken"
+GOODBYE = b""
 _LOOK_AFTER = 0.5
 
 
 def serve(connection: Connection, task: bytes, num_threads: int, parent: int) -> None:
-    """Runs jobs that come through a connection; returns when it is closed.
+    """Runs jobs that come through a connection, until `GOODBYE` does; where it breaks off, so does all that runs here.
 
     Args:
         connection: Payloads come, and messages and outcomes go.
@@ -31,6 +32,8 @@ def serve(connection: Connection, task: bytes, num_threads: int, parent: int) ->
     if hasattr(os, "setsid"):
         os.setsid()  # A group of its own: Ctrl-C is for the pool, and child processes end with the worker.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # The pool started this process with a block.
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     _limit_threads(num_threads)
     try:
@@ -39,18 +42,23 @@ def serve(connection: Connection, task: bytes, num_threads: int, parent: int) ->
         connection.send((BROKEN, f"{type(error).__name__}: {error}"))
         return
     connection.send((READY, None))
-    talk = _Line(connection)
-    with contextlib.suppress(EOFError, OSError):  # The pool closed the connection, or is gone.
-        while True:
-            connection.send(_run(function, connection.recv_bytes(), talk))
+    talk, own = _Line(connection), os.getpid()
+    try:
+        while (payload := connection.recv_bytes()) != GOODBYE:
+            answer = _run(function, payload, talk)
+            if os.getpid() != own:
+                os._exit(0)  # A copy that the job forked, and that came back from it, is no worker.
+            connection.send(answer)
+    except (EOFError, OSError):  # The pool is gone, and nobody else ends what jobs have left behind.
+        _end_group()
 
 
 def _run(function: Any, payload: bytes, talk: _Line) -> tuple[str, Any]:
     try:
         value = function(pickle.loads(payload), talk)
         pickle.dumps(value)
-    except Exception as error:  # A job is somebody else's code; whatever it raises is its outcome.
-        return RAISED, (f"{type(error).__name__}: {error}", traceback.format_exc())
+    except BaseException as error:  # A job is somebody else's code; whatever it raises is its outcome, sys.exit too.
+        return RAISED, (in_words(error), traceback.format_exc())
     return RETURNED, value
 
 
@@ -71,6 +79,10 @@ class _Line:
 def _die_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_AFTER)
+    _end_group()
+
+
+def _end_group() -> None:
     if hasattr(os, "killpg"):
         os.killpg(os.getpgid(0), signal.SIGKILL)
     os._exit(1)
@@ -85,4 +97,4 @@ def _limit_threads(count: int) -> None:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
-__all__ = ["ASKED", "BROKEN", "READY", "TOLD", "serve"]
+__all__ = ["ASKED", "BROKEN", "GOODBYE", "READY", "TOLD", "serve"]

@@ -17,9 +17,11 @@ from mutandis.errors import MutandisWarning, StorageError
 from mutandis.flows.studies.checkpoints import Checkpoint
 from mutandis.flows.studies.origin import Origin
 from mutandis.flows.studies.regrow import Misfit, regrown
-from mutandis.flows.studies.stores.base import Store, StudyLog
+from mutandis.flows.studies.stores.base import Store
 from mutandis.flows.studies.stores.heartbeat import Heartbeat
 from mutandis.flows.studies.stores.ledger import LeaseLost
+from mutandis.flows.studies.stores.log import StudyLog
+from mutandis.flows.studies.stores.medium import ProcessLock
 from mutandis.flows.studies.stores.records import (
     Claimed,
     Event,
@@ -29,6 +31,7 @@ from mutandis.flows.studies.stores.records import (
     Reported,
     StudyHeader,
 )
+from mutandis.flows.studies.stores.registry import file_of
 from mutandis.flows.studies.trial import FAILED, Trial
 from mutandis.hyper import DNA, SearchSpace
 
@@ -37,7 +40,7 @@ REACHED = "$reached"
 
 
 class Archive:
-    """A study in a store. Its memory is that of the trials; reading on costs what is new.
+    """A study in a store. Its memory is that of the trials; reading on costs what is new. Threads may share it.
 
     Args:
         store: The store.
@@ -49,12 +52,14 @@ class Archive:
         trials: As far as this process has read.
         origin: What the study is about now; None where there is no study yet.
         changes: How often the trials were re-encoded.
+        lock: To be held while something is taken in.
     """
 
     def __init__(self, store: Store, name: str, checkpoints: Path, set_aside: dict[int, str]) -> None:
         self.trials: list[Trial] = []
         self.origin: Origin | None = None
         self.changes = 0
+        self.lock = ProcessLock()
         self._store, self._name = store, name
         self._folder = checkpoints
         self._set_aside = set_aside
@@ -88,17 +93,18 @@ class Archive:
 
     def open(self, header: StudyHeader, space: SearchSpace) -> None:
         """Makes the study, or says anew what it is about where the space has changed; old trials are re-encoded."""
-        if self._log is None:
-            self._attach(header)
-        self.refresh()
-        self._space = space
-        if self.log.header is not None and self.log.header.fingerprint != header.fingerprint:
-            self.log.amend(header)
+        with self.lock:
+            if self._log is None:
+                self._attach(header)
             self.refresh()
-        self._regrow()
+            self._space = space
+            if self.log.header is not None and self.log.header.fingerprint != header.fingerprint:
+                self.log.amend(header)
+                self.refresh()
+            self._regrow()
 
     def refresh(self) -> list[Trial]:
-        """Takes in what happened since, and returns the trials that have ended in the meantime."""
+        """Takes in what happened since, and returns the trials that have ended in the meantime; with the lock held."""
         if self._log is None:
             if self._name not in self._store.studies():
                 return []
@@ -155,7 +161,8 @@ class Archive:
 
     def originals(self) -> list[Trial]:
         """Returns the records of all trials with the decisions that they had at their time."""
-        return [self._at(number) for number in range(len(self.trials))]
+        with self.lock:
+            return [self._at(number) for number in range(len(self.trials))]
 
     def _ended(self, trial: Trial, result: Mapping[str, Any]) -> Trial:
         rewards = result.get("rewards")
@@ -173,8 +180,10 @@ class Archive:
         self._before.pop(trial.id, None)
         self._set_aside.pop(trial.id, None)
         if space is None or trial.dna.space.fingerprint == space.fingerprint:
-            dna = trial.dna if self._space is None else DNA(self._space.bare(), trial.dna.values)
-            self.trials[trial.id] = replace(trial, dna=dna, space=source)
+            bare = trial.dna.space if self._space is None else self._space.bare()
+            if trial.dna.space is not bare or trial.space is not source:
+                trial = replace(trial, dna=DNA(bare, trial.dna.values), space=source)
+            self.trials[trial.id] = trial
             return
         self._before[trial.id] = trial
         try:
@@ -286,14 +295,13 @@ def folder_of(where: str | os.PathLike[str], name: str, checkpoints: str | os.Pa
         checkpoints: What the user said, or None for a folder beside the file; of a server, a temporary folder of this
             machine whose name hangs on the address.
     """
-    text = os.fspath(where)
-    scheme, is_address, rest = text.partition("://")
+    path = file_of(where)
     if checkpoints is not None:
         folder = Path(checkpoints)
-    elif not is_address or scheme == "sqlite":
-        folder = Path(f"{rest.removeprefix('/') if is_address else text}.checkpoints").absolute()
+    elif path is not None:
+        folder = path.with_name(f"{path.name}.checkpoints").absolute()
     else:
-        digest = blake2b(text.encode(), digest_size=8).hexdigest()
+        digest = blake2b(os.fspath(where).encode(), digest_size=8).hexdigest()
         folder = Path(tempfile.gettempdir()) / f"mutandis-{digest}.checkpoints"
     return folder if name == "study" else folder / quote(name, safe="")
 

@@ -60,6 +60,28 @@ def as_number(name: str, value: Any) -> float:
         ) from error
 
 
+def as_point(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Returns metrics as floats by name.
+
+    Raises:
+        FeedbackError: one is no number.
+    """
+    return {str(name): as_number(str(name), value) for name, value in metrics.items()}
+
+
+def as_step(step: Any) -> float:
+    """Returns a step as an int where it is whole, else as a float.
+
+    Raises:
+        FeedbackError: it is no finite number.
+    """
+    number = as_number("step", step)
+    if not math.isfinite(number):
+        raise FeedbackError("cannot use a step", at="step", got=step, expected="a finite number",
+                            fix="count what is done, such as the epochs")  # fmt: skip
+    return int(number) if number.is_integer() else number
+
+
 def read_rewards(objectives: tuple[Objective, ...], given: Any) -> tuple[tuple[float, ...], dict[str, float] | None]:
     """Returns the rewards and all metrics of an answer.
 
@@ -71,7 +93,7 @@ def read_rewards(objectives: tuple[Objective, ...], given: Any) -> tuple[tuple[f
         FeedbackError: an objective is missing, or something is no number.
     """
     if isinstance(given, Mapping):
-        metrics = {str(name): as_number(str(name), value) for name, value in given.items()}
+        metrics = as_point(given)
         missing = [objective.name for objective in objectives if objective.name not in metrics]
         if missing:
             raise FeedbackError(

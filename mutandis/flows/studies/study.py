@@ -93,6 +93,7 @@ class Study:
         self.checkpoints: dict[int, Checkpoint] = {}
         self.archive: Archive | None = None
         self._objectives: tuple[Objective, ...] = ()
+        self._recorded: tuple[tuple[str, ...], tuple[Objective, ...]] = (), ()
         self._space: SearchSpace | None = None
         self._trials: list[Trial] = []
         self._best: int | None = None
@@ -116,11 +117,18 @@ class Study:
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """The metrics that count; empty before the first search."""
-        if not self._objectives and self.archive is not None:
+        if not self._objectives:
             self._read()
-            header = self.archive.header
-            return () if header is None else parse_objectives(header.objectives)
-        return self._objectives
+        return self._targets()
+
+    def _targets(self) -> tuple[Objective, ...]:
+        """Returns the objectives as far as they were read: many ask, once per trial."""
+        header = None if self._objectives or self.archive is None else self.archive.header
+        if header is None:
+            return self._objectives
+        if self._recorded[0] != header.objectives:
+            self._recorded = header.objectives, parse_objectives(header.objectives)
+        return self._recorded[1]
 
     def open(
         self,
@@ -190,13 +198,14 @@ class Study:
     def _read(self) -> list[Trial]:
         """Returns all trials, after a look at what others did."""
         if self.archive is not None:
-            ended = self.archive.refresh()
-            if self._changes != self.archive.changes:
-                self._changes = self.archive.changes
-                self._rank_all()
-            else:
-                for trial in ended:
-                    self._rank(trial)
+            with self.archive.lock:  # What one thread has read is ranked before another one reads on.
+                ended = self.archive.refresh()
+                if self._changes != self.archive.changes:
+                    self._changes = self.archive.changes
+                    self._rank_all()
+                else:
+                    for trial in ended:
+                        self._rank(trial)
         return self._trials
 
     def add(self, dna: DNA, *, parent: int | None = None) -> Trial:
@@ -241,7 +250,7 @@ class Study:
     def signed(self, trial: Trial) -> tuple[float, ...]:
         """Returns the rewards of a trial with the sign that makes larger better."""
         rewards = trial.rewards or ()
-        return tuple(o.sign * reward for o, reward in zip(self.objectives, rewards, strict=True))
+        return tuple(o.sign * reward for o, reward in zip(self._targets(), rewards, strict=True))
 
     @property
     def trials(self) -> tuple[Trial, ...]:

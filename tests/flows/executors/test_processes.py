@@ -30,6 +30,138 @@ def test_workers_share_the_cores_out(monkeypatch):
         assert pool.wait()[0].value == ("1", 1)
 
 
+def leave_a_daemon(payload, talk):
+    """Leaves a process behind that holds all that its worker had open, and dies."""
+    if os.fork() == 0:
+        os.setsid()
+        talk.tell(os.getpid())
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(payload)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("patience", [None, 30.0])
+def test_the_death_of_a_worker_is_seen_though_a_process_that_it_forked_lives(patience):
+    heard = []
+    with Processes(num_threads=1).open(leave_a_daemon, lambda key, data: heard.append(data)) as pool:
+        pool.submit(0, 0.5)
+        (outcome,) = pool.wait(patience)
+    assert is_alive(heard[0])
+    os.kill(heard[0], signal.SIGKILL)
+    assert (outcome.kind, outcome.reason) == (CRASHED, "its process was killed by SIGKILL")
+
+
+def fork(payload, talk):
+    """Forks a process that leaves as scripts do."""
+    if os.fork() == 0:
+        sys.exit(payload)
+    os.wait()
+    return "whole"
+
+
+def test_a_process_that_a_job_forked_answers_for_nobody():
+    with Processes(num_threads=1).open(fork, lambda key, data: None) as pool:
+        for key in range(3):
+            pool.submit(key, key)
+            (outcome,) = pool.wait()
+            assert (outcome.key, outcome.value) == (key, "whole")
+
+
+def leave_a_child(payload, talk):
+    """Leaves a process behind, and ends the hard way."""
+    talk.tell(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid)
+    os._exit(3)
+
+
+def test_what_a_job_started_ends_with_a_worker_that_died():
+    heard = []
+    with Processes(num_threads=1).open(leave_a_child, lambda key, data: heard.append(data)) as pool:
+        pool.submit(0, None)
+        assert pool.wait()[0].reason == "its process ended with exit code 3"
+        deadline = time.monotonic() + 20
+        while is_alive(heard[0]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_what_jobs_left_behind_ends_with_a_pool_that_was_killed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal\n"
+        "from mutandis.flows.executors import Processes\n"
+        "from mutandis.testing.executor_contract import work\n"
+        "if __name__ == '__main__':\n"
+        "    pool = Processes(num_threads=1).open(work, lambda key, pid: print(pid, flush=True))\n"
+        "    pool.submit(0, ('child', 0))\n"
+        "    pool.wait()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while is_alive(int(done.stdout)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ask(payload, talk):
+    return talk.ask(os.getpid())
+
+
+def test_a_worker_that_is_killed_before_it_is_answered_has_crashed():
+    def kill(key, pid):
+        os.kill(pid, signal.SIGKILL)
+        while is_alive(pid):
+            time.sleep(0.01)
+
+    with Processes(num_threads=1).open(ask, kill) as pool:
+        pool.submit(0, None)
+        assert pool.wait()[0].reason == "its process was killed by SIGKILL"
+
+
+def close_the_connection(payload, talk):
+    talk._connection.close()
+    time.sleep(60)
+
+
+def test_a_worker_that_closed_its_connection_is_ended(monkeypatch):
+    monkeypatch.setattr("mutandis.flows.executors.processes._PATIENCE", 0.2)
+    with Processes(num_threads=1).open(close_the_connection, lambda key, data: None) as pool:
+        pool.submit(0, None)
+        (outcome,) = pool.wait(30)
+        assert (outcome.kind, outcome.reason) == (CRASHED, "it closed the connection to its pool")
+
+
+def told_signals(payload, talk):
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    return signal.SIGINT in blocked, signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_a_worker_hears_nothing_of_an_interrupt_from_its_first_moment_on(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal\n"
+        "from mutandis.flows.executors import Processes\n"
+        "from mutandis.testing.executor_contract import work\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, lambda number, frame: None)\n"
+        "    with Processes(num_threads=1).open(work, lambda key, data: None) as pool:\n"
+        "        pool.submit(0, ('square', 3))\n"  # Its worker starts.
+        "        os.killpg(0, signal.SIGINT)\n"
+        "        print(pool.wait()[0].value)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=60,
+                          start_new_session=True)  # fmt: skip
+    assert (done.stdout, done.stderr) == ("9\n", "")
+
+
+def test_jobs_run_with_interrupts_ignored_and_not_blocked():
+    with Processes(num_threads=1).open(told_signals, lambda key, data: None) as pool:
+        pool.submit(0, None)
+        assert pool.wait()[0].value == (False, True)
+
+
 def test_a_worker_is_kept_from_job_to_job():
     with Processes(num_threads=1).open(work, lambda key, data: None) as pool:
         pids = []
@@ -142,3 +274,21 @@ def test_memory_counts_the_whole_group():
 def test_a_number_of_threads_that_makes_no_sense_is_refused(value):
     with pytest.raises(SettingError, match=r"Processes\.num_threads"):
         Processes(num_threads=value)
+
+
+def test_what_is_read_from_a_pipe_is_told_to_use_a_file():
+    script = (
+        "import sys\n"
+        "from mutandis.errors import ExecutorError\n"
+        "from mutandis.flows.executors import Processes\n"
+        "def work(payload, talk):\n"
+        "    return payload\n"
+        "with Processes(num_threads=1).open(work, lambda key, data: None) as pool:\n"
+        "    pool.submit(0, 3)\n"
+        "    try:\n"
+        "        pool.wait()\n"
+        "    except ExecutorError as error:\n"
+        "        print(error.fix)\n"
+    )
+    done = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "put classes and functions into a file that is imported, or run in this process\n"

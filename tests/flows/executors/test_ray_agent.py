@@ -109,8 +109,7 @@ def test_a_limit_is_kept(start):
 
 def test_a_job_that_is_stopped_ends_with_all_that_it_started(start):
     agent = start(work)
-    agent.stop()  # There is nothing to stop yet.
-    thread = threading.Thread(target=agent.run, args=(4, pickle.dumps(("child",))), daemon=True)
+    thread = threading.Thread(target=agent.run, args=(4, pickle.dumps(("child", 60))), daemon=True)
     thread.start()
     ((kind, pid),) = hear(agent, 1)
     assert kind == TOLD
@@ -118,6 +117,17 @@ def test_a_job_that_is_stopped_ends_with_all_that_it_started(start):
     thread.join()
     ((_, outcome),) = pickle.loads(agent.hear())
     assert (outcome.key, outcome.kind) == (4, CANCELLED)
+    deadline = time.monotonic() + 20
+    while is_alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_what_earlier_jobs_left_ends_with_an_agent_that_is_stopped(start):
+    agent = start(work)
+    (_, pid), (_, outcome) = heard_of(agent, ("child", 0))
+    assert outcome.kind == RETURNED and is_alive(pid)
+    agent.stop()
     deadline = time.monotonic() + 20
     while is_alive(pid):
         assert time.monotonic() < deadline

@@ -88,7 +88,7 @@ def test_an_amount_that_makes_no_sense_is_refused(settings, name):
 def test_a_missing_ray_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependency) as error:
-        mu.search(PROGRAM, mu.algorithms.Grid(), executor="ray")
+        mu.search(PROGRAM, mu.algorithms.Grid(), executor="ray", objective=len)
     assert str(error.value) == (
         "cannot run trials on Ray\n"
         '  at:       executor="ray"\n'

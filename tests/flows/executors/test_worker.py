@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -10,7 +11,7 @@ import threading
 import pytest
 
 from mutandis.flows.executors.base import RAISED, RETURNED
-from mutandis.flows.executors.worker import ASKED, BROKEN, READY, TOLD, serve
+from mutandis.flows.executors.worker import ASKED, BROKEN, GOODBYE, READY, TOLD, serve
 from mutandis.testing.executor_contract import work
 
 
@@ -30,6 +31,8 @@ def line(monkeypatch):
         return ours
 
     yield start
+    with contextlib.suppress(OSError):  # The worker has ended.
+        ours.send_bytes(GOODBYE)
     ours.close()
     threads[0].join(10)
     assert not threads[0].is_alive()
@@ -41,6 +44,15 @@ def test_a_worker_is_ready_and_runs_jobs_until_the_connection_is_closed(line):
     for number in (3, 4):
         connection.send_bytes(pickle.dumps(("square", number)))
         assert connection.recv() == (RETURNED, number**2)
+
+
+def test_a_worker_whose_pool_is_gone_ends_all_that_it_started(line, monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr("mutandis.flows.executors.worker._end_group", ended.set)
+    connection = line(pickle.dumps(work))
+    connection.recv()
+    connection.close()
+    assert ended.wait(10)
 
 
 def test_what_a_job_says_comes_through_the_connection(line):

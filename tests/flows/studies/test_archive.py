@@ -91,6 +91,11 @@ def test_checkpoints_stand_beside_the_file(where, name, folder):
     assert folder_of(where, name, None) == Path(folder)
 
 
+def test_checkpoints_stand_beside_a_file_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert folder_of("~/s.db", "study", None) == Path("/home/me/s.db.checkpoints")
+
+
 def test_checkpoints_of_a_server_are_temporary_unless_a_folder_is_named():
     one, same, other = (folder_of(f"postgresql://me@host/{base}", "study", None) for base in "aab")
     assert one == same != other
@@ -99,3 +104,15 @@ def test_checkpoints_of_a_server_are_temporary_unless_a_folder_is_named():
 
 def test_reasons_are_counted():
     assert reasons({1: "a", 2: "b", 3: "b", 4: "c"}, [1, 2, 3]) == "2 because b; 1 because a"
+
+
+def test_rewards_are_read_without_a_look_at_the_store_for_each(tmp_path):
+    loop = mu.sample({"x": mu.intv(0, 9)}, mu.algorithms.Random(), trials=40, study=tmp_path / "s.db")
+    for child, feedback in loop:
+        feedback(child["x"])
+    study, looks = mu.Study(tmp_path / "s.db"), []
+    refresh = study.archive.refresh
+    study.archive.refresh = lambda: looks.append(1) or refresh()
+    assert len(study) == 40
+    assert len(study.front) >= 1 and len(study.top(3)) == 3 and study.best.reward == max(t.reward for t in study)
+    assert len(looks) <= 8

@@ -6,8 +6,8 @@ import pytest
 
 import mutandis as mu
 from mutandis.algorithms import Random
-from mutandis.errors import SettingError
-from mutandis.flows.studies.objectives import Objective, is_valid, parse_objectives
+from mutandis.errors import FeedbackError, SettingError
+from mutandis.flows.studies.objectives import Objective, as_point, as_step, is_valid, parse_objectives
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,22 @@ def test_objectives_that_are_not_names_are_refused(given, got):
 @pytest.mark.parametrize(("rewards", "answer"), [((1.0, 2.0), True), ((1.0, float("nan")), False)])
 def test_rewards_are_valid_where_all_are_finite(rewards, answer):
     assert is_valid(rewards) is answer
+
+
+@pytest.mark.parametrize(("step", "read"), [(3, 3), (2.0, 2), (0.5, 0.5), (-1, -1)])
+def test_a_step_is_an_int_where_it_is_whole(step, read):
+    assert (as_step(step), type(as_step(step))) == (read, type(read))
+
+
+@pytest.mark.parametrize("step", [float("nan"), float("inf")])
+def test_a_step_that_is_not_finite_is_refused(step):
+    with pytest.raises(FeedbackError) as error:
+        as_step(step)
+    assert str(error.value) == (
+        f"cannot use a step\n  at:       step\n  got:      {step} (float)\n  expected: a finite number\n"
+        "  fix:      count what is done, such as the epochs"
+    )
+
+
+def test_metrics_become_floats_by_name():
+    assert as_point({"a": 1, 2: True}) == {"a": 1.0, "2": 1.0}
