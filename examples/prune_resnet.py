@@ -2,14 +2,16 @@
 
     python examples/prune_resnet.py                                     # scikit-learn's digits; two minutes
     python examples/prune_resnet.py --budget 0.25                       # a quarter of the multiply-accumulates
+    python examples/prune_resnet.py --widths layer                      # every layer decides, as published
     python examples/prune_resnet.py --data DIR --train-size 10000       # Fashion-MNIST (or MNIST) from IDX files
 
 DIR holds the four IDX files, gzipped or not, directly or in torchvision's layout (FashionMNIST/raw). As Dong and Yang
-(2019, arXiv 1905.09717) do: train the network; search the width of every layer and the depth of every stage on shared
-weights, with a penalty outside a band around the budget; train what was found again, alone and with knowledge
-distillation. Beside it stand the network that is thinned alike everywhere to the same cost, and the best of a random
-search in the band that takes as many multiply-accumulates as the search of TAS. Prints a table, and draws widths and
-accuracies into --picture. Needs scikit-learn, rich and matplotlib.
+(2019, arXiv 1905.09717) do: train the network; search widths and the depth of every stage on shared weights, with a
+penalty outside a band around the budget; train what was found again, alone and with knowledge distillation. By default
+the outputs of a stage share one width; with --widths layer each has its own. Beside it stand the network that is
+thinned alike everywhere to the same cost, and the best of a random search in the band that takes as many
+multiply-accumulates as the search of TAS. Prints a table, and draws widths and accuracies into --picture. Needs
+scikit-learn, rich and matplotlib.
 """
 
 from __future__ import annotations
@@ -144,6 +146,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="repetitions of the final comparison")
     parser.add_argument("--depth", type=int, default=14, help="of the network: 8, 14, 20, ...")
     parser.add_argument("--base", type=int, default=8, help="its first width")
+    parser.add_argument("--widths", choices=("stage", "layer"), default="stage", help="what decides about widths")
     parser.add_argument("--data", type=Path, help="a folder with IDX files; by default scikit-learn's digits")
     parser.add_argument("--train-size", type=int, help="how many training images to use; by default all")
     parser.add_argument("--seed", type=int, default=0)
@@ -157,7 +160,7 @@ def main() -> None:
     size = images.shape[-1]
 
     # The program, and what its children cost.
-    program = resnet.resnet_program(options.depth, widths="stage", base=options.base, in_channels=1)
+    program = resnet.resnet_program(options.depth, widths=options.widths, base=options.base, in_channels=1)
     space = mu.space(program)
     cost = mu.flows.fit_cost(mu.bind(resnet.resnet_macs, **settings_of(program), size=size), lambda call: call(),
                              most_builds=50_000)  # fmt: skip
@@ -166,7 +169,8 @@ def main() -> None:
     budget = options.budget * unpruned
 
     # The search: sizes are mixed on one set of weights, and the expected cost is pulled towards the budget.
-    shared = mu.share_weights(program, images)
+    # What shortcuts add up differs from network to network where each layer decides; the leading channels are meant.
+    shared = mu.share_weights(program, images, positions="proven" if options.widths == "stage" else "leading")
     depths = tuple(point.name for point in space.points if point.hints == "depth")
     algorithm = mu.algorithms.TAS(full=depths, learning_rate=0.05)
     algorithm = mu.algorithms.ResourceConstrained(algorithm, cost, form="band", budget=budget, weight=2.0)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import mutandis as mu
 from mutandis.models.nats import SizeNetwork
+from mutandis.models.resnet import resnet_program
 
 
 class Basic(nn.Module):
@@ -138,12 +139,24 @@ def arms():
     return Arms(width, mu.oneof([inner, mu.nn.Conv2d(width, width, 3, padding=1), mu.nn.Identity()], name="operation"))
 
 
-PROGRAMS = {"sizes": size_network, "resnet": resnet, "mobilenet": mobilenet, "branches": branches, "arms": arms}
+def layers(shortcut="always"):
+    """Every layer decides its width, and every stage its depth."""
+    return resnet_program(14, base=4, ratios=(0.5, 1.0), num_classes=3, shortcut=shortcut)
+
+
+def kinds():
+    """The same, with shortcuts that are projections only where neighbours differ."""
+    return layers("projection")
+
+
+PROGRAMS = {"sizes": size_network, "resnet": resnet, "mobilenet": mobilenet, "branches": branches, "arms": arms,
+            "layers": layers, "kinds": kinds}  # fmt: skip
 
 
 @functools.cache
 def _made_once(name):
-    shared = mu.share_weights(PROGRAMS[name](), images().float())
+    positions = "leading" if name == "kinds" else "proven"
+    shared = mu.share_weights(PROGRAMS[name](), images().float(), positions=positions)
     shared.module.double()
     return shared, {key: tensor.clone() for key, tensor in shared.module.state_dict().items()}
 

@@ -6,13 +6,18 @@ of changing each, with the others anywhere. Decisions that all act on each other
 
 A term that acts on a set of decisions makes all pairs of them act together, so that no term is missed if no pair is.
 A pair may be missed where few of its combinations differ; then the random children tell, and it is probed again.
+
+Tables start at the first value of each decision while decisions act alone, and else at a child that costs much: a small
+depth would hide what the widths of later layers do. Two decisions may act together under some values of a third alone,
+as the widths on both sides of layers that a depth leaves out; so pairs are probed under each value of a decision that
+both act with. Not every set of decisions that act in pairs acts as a whole: one that does not is split.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations, product
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, combinations, product, repeat
 from typing import Any
 
 import torch
@@ -24,7 +29,9 @@ from mutandis.flows.costs.model import CostModel, Term
 from mutandis.hyper import DNA, Point, Rng, SearchSpace, space
 
 _ROUNDING = 1e-9
-_ROUNDS = 3
+_ROUNDS = 4
+_MOST_CONTEXTS = 12
+_WHOLE_TRIES = 12
 _MOST_VALUES = 1024
 
 
@@ -71,6 +78,7 @@ class _Fit:
         self._known: dict[tuple[Any, ...], float] = {}
         self._values = {p.index: list(p.values()) for p in made.points if p.is_finite and p.size <= _MOST_VALUES}
         self._edges: set[tuple[int, int]] = set()
+        self._start = {index: row[0] for index, row in self._values.items()}
         self._scale = 0.0
 
     def run(self, is_additive: bool, tolerance: float, num_checks: int) -> CostModel:
@@ -82,8 +90,11 @@ class _Fit:
         for number in range(0 if is_additive else _ROUNDS):
             if error <= _ROUNDING:
                 break
-            self._probe(2 + 2 * number)
-            model, error = self._model(list(cliques([i for (i,) in alone], self._edges)), checks, truth)
+            if number == 0:
+                self._start_high()
+            self._probe(number)
+            sets = self._whole(cliques([i for (i,) in alone], self._edges))
+            model, error = self._model(sets, checks, truth)
         if error > max(tolerance, _ROUNDING):
             raise SettingError(
                 "cannot put a cost into tables",
@@ -103,12 +114,18 @@ class _Fit:
         return found
 
     def _cost(self, values: dict[int, Any]) -> float:
-        """Returns the cost where some decisions have values, if they are active, and all others the first."""
+        """Returns the cost where some decisions have values, if they are active, and all others those of the start."""
         given = [values.get(point.index) for point in self._space.points]
         return self._cost_of(self._space.bare().repair(given, self._first))
 
     def _first(self, point: Point) -> Any:
-        return self._values[point.index][0] if point.index in self._values else point.first()
+        return self._start[point.index] if point.index in self._start else point.first()
+
+    def _start_high(self) -> None:
+        """Lets the tables start where every decision has the value that costs most, one decision after the other."""
+        for index, row in self._values.items():
+            costs = [self._cost({index: value}) for value in row]
+            self._start[index] = row[max(range(len(row)), key=lambda i: (costs[i], -i))]
 
     def _refuse_other_points(self) -> None:
         """Refuses decisions with too many values to list, unless the cost does not depend on them."""
@@ -122,45 +139,108 @@ class _Fit:
 
     def _context(self, points: Sequence[Point]) -> dict[int, Any]:
         """Returns random values of all decisions, under which some are active."""
-        values = {index: self._rng.choice(row) for index, row in self._values.items()}
+        return self._active(points, {index: self._rng.choice(row) for index, row in self._values.items()})
+
+    def _active(self, points: Sequence[Point], given: Mapping[int, Any]) -> dict[int, Any]:
+        """Returns values like some others, under which some decisions are active."""
+        values = dict(given)
         pending = list(points)
         while pending:
             point = pending.pop()
             if point.conditions:
-                given = [values.get(p.index) for p in self._space.points]
-                if not self._space.is_active(point, given):
+                if not self._space.is_active(point, [values.get(p.index) for p in self._space.points]):
                     parent, candidate = self._rng.choice(point.conditions)
                     row = [v for v in self._values[parent] if v == candidate or _picks(v, candidate)]
                     values[parent] = self._rng.choice(row)
                 pending += [self._space.points[parent] for parent, _ in point.conditions]
         return values
 
-    def _probe(self, num_tries: int) -> None:
-        """Looks which pairs of decisions act together."""
+    def _probe(self, number: int) -> None:
+        """Looks which pairs of decisions act together, in each round from more children.
+
+        Args:
+            number: Of the round. The first looks from the start alone, which takes the fewest children; the second at
+                each value, and also under each value of a third decision; later ones from random children.
+        """
         points = [p for p in self._space.points if len(self._values.get(p.index, ())) > 1]
-        for first, second in combinations(points, 2):
-            pair = (first.index, second.index)
-            if pair not in self._edges and any(self._acts_together(first, second) for _ in range(num_tries)):
+        pairs = [(first.index, second.index) for first, second in combinations(points, 2)]
+        for first, second in (pair for pair in pairs if pair not in self._edges):
+            decided = [self._space.points[i] for i in (first, second)]
+            start = self._active(decided, self._start)
+            contexts = chain(repeat(start, 2), (self._context(decided) for _ in range(3 * (number - 1))))
+            if any(self._acts_together(first, second, context) for context in contexts) or (
+                    number > 0 and self._acts_somewhere(first, second, start)):  # fmt: skip
+                self._edges.add((first, second))
+        for pair in (pair for pair in pairs if number > 0 and pair not in self._edges):
+            if any(self._acts_together(*pair, context) for context in self._contexts(*pair) for _ in range(2)):
                 self._edges.add(pair)
 
-    def _acts_together(self, first: Point, second: Point) -> bool:
-        context = self._context((first, second))
-        i, j = first.index, second.index
-        other_i = self._rng.choice([v for v in self._values[i] if v != context[i]])
-        other_j = self._rng.choice([v for v in self._values[j] if v != context[j]])
-        both = self._cost({**context, i: other_i, j: other_j})
-        one = self._cost({**context, i: other_i})
-        mixed = both - one - self._cost({**context, j: other_j}) + self._cost(context)
-        return abs(mixed) > _ROUNDING * self._scale
+    def _contexts(self, first: int, second: int) -> Iterator[dict[int, Any]]:
+        """Yields each value of each decision that acts together with both of two others."""
+        near = neighbours(self._values, self._edges)
+        found = [{third: value} for third in sorted(near[first] & near[second])
+                 for value in self._values[third] if value != self._start[third]]  # fmt: skip
+        some = found if len(found) <= _MOST_CONTEXTS else self._rng.sample(found, _MOST_CONTEXTS)
+        decided = [self._space.points[i] for i in (first, second)]
+        yield from (self._active(decided, {**self._start, **values}) for values in some)
+
+    def _acts_together(self, first: int, second: int, context: dict[int, Any]) -> bool:
+        context = {**{i: self._start[i] for i in (first, second)}, **context}
+        values = {i: self._rng.choice([v for v in self._values[i] if v != context[i]]) for i in (first, second)}
+        return self._acts(values, context)
+
+    def _acts_somewhere(self, first: int, second: int, context: dict[int, Any]) -> bool:
+        """Returns whether two decisions act together at some value of one and a random one of the other."""
+        for one, other in ((first, second), (second, first)):
+            rows = {i: [value for value in self._values[i] if value != context[i]] for i in (one, other)}
+            row = rows[one] if len(rows[one]) <= _MOST_CONTEXTS else self._rng.sample(rows[one], _MOST_CONTEXTS)
+            if any(self._acts({one: value, other: self._rng.choice(rows[other])}, context) for value in row):
+                return True
+        return False
+
+    def _acts(self, values: dict[int, Any], context: dict[int, Any]) -> bool:
+        """Returns whether changing some decisions is more than the sum of changing fewer of them."""
+        parts = []
+        for size in range(len(values) + 1):
+            for some in combinations(values, size):
+                cost = self._cost({**context, **{i: values[i] for i in some}})
+                parts.append(-cost if (len(values) - size) % 2 else cost)
+        return abs(math.fsum(parts)) > _ROUNDING * self._scale
+
+    def _whole(self, sets: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Returns sets of decisions that act as a whole, or as much as is left of them."""
+        found: list[tuple[int, ...]] = []
+        pending = sorted(set(sets), key=len)
+        seen = set(pending)
+        while pending:
+            indices = pending.pop()
+            if len(indices) < 3 or self._acts_whole(indices):
+                found.append(indices)
+                continue
+            fewer = {indices[:i] + indices[i + 1 :] for i in range(len(indices))} - seen
+            seen |= fewer
+            pending = sorted([*pending, *fewer], key=len)
+        return sorted(some for some in found if not any(set(some) < set(other) for other in found))
+
+    def _acts_whole(self, indices: tuple[int, ...]) -> bool:
+        rows = {i: [value for value in self._values[i] if value != self._start[i]] for i in indices}
+        if math.prod(map(len, rows.values())) <= _WHOLE_TRIES:
+            tries = [dict(zip(indices, values, strict=True)) for values in product(*rows.values())]
+        else:
+            tries = [{i: self._rng.choice(row) for i, row in rows.items()} for _ in range(_WHOLE_TRIES)]
+        return any(self._acts(values, {}) for values in tries)
 
     def _model(self, sets: Sequence[tuple[int, ...]], checks: list[DNA], truth: list[float]) -> tuple[CostModel, float]:
         base = self._cost({})
-        room = self._most - len(self._known)
-        if sum(math.prod(len(self._values[i]) for i in indices) for indices in sets if len(indices) > 1) > room:
+        subsets = (combinations(indices, size) for indices in sets for size in range(2, len(indices) + 1))
+        parts = set(chain.from_iterable(subsets))
+        # A table that could never be filled is refused at once; `_cost_of` counts the children.
+        if sum(math.prod(len(self._values[i]) - 1 for i in some) for some in parts) > self._most:
             raise _too_many(self._most)
         terms, seen = [], set[tuple[int, ...]]()
         for indices in sets:
-            table = new_part(self._table(indices), indices, seen)
+            first = [self._values[i].index(self._start[i]) for i in indices]
+            table = new_part(self._table(indices), indices, seen, first)
             if bool((table.abs() > _ROUNDING * self._scale).any()):
                 terms.append(Term(indices, table))
         used = {index: self._values[index] for term in terms for index in term.indices}
@@ -176,15 +256,17 @@ class _Fit:
         return torch.tensor(costs, dtype=torch.float64).reshape([len(row) for row in rows])
 
 
-def new_part(costs: Tensor, indices: tuple[int, ...], seen: set[tuple[int, ...]]) -> Tensor:
+def new_part(costs: Tensor, indices: tuple[int, ...], seen: set[tuple[int, ...]],
+             starts: Sequence[int] | None = None) -> Tensor:  # fmt: skip
     """Returns the part of a table that other tables do not have yet, by inclusion and exclusion.
 
-    The part that a subset of the decisions makes together is the alternating sum over values and first values.
+    The part that a subset of the decisions makes together is the alternating sum over values and those of the start.
 
     Args:
-        costs: `[n_i for i in indices]`, where all other decisions have their first value.
+        costs: `[n_i for i in indices]`, where all other decisions are as at the start.
         indices: The decisions.
         seen: The subsets that other tables have; those of this one are added.
+        starts: The places of the values of the start; by default the first ones.
     """
     total = torch.zeros_like(costs)
     for size in range(1, len(indices) + 1):
@@ -194,7 +276,7 @@ def new_part(costs: Tensor, indices: tuple[int, ...], seen: set[tuple[int, ...]]
             seen.add(tuple(indices[axis] for axis in subset))
             part = costs
             for axis in range(len(indices)):
-                first = part.narrow(axis, 0, 1)
+                first = part.narrow(axis, starts[axis] if starts else 0, 1)
                 part = part - first if axis in subset else first
             total = total + part
     return total
@@ -202,7 +284,7 @@ def new_part(costs: Tensor, indices: tuple[int, ...], seen: set[tuple[int, ...]]
 
 def cliques(nodes: Sequence[int], edges: set[tuple[int, int]]) -> Iterator[tuple[int, ...]]:
     """Yields the largest sets of nodes that are all joined by edges, sorted (Bron and Kerbosch 1973)."""
-    near = {node: {b for a, b in edges if a == node} | {a for a, b in edges if b == node} for node in nodes}
+    near = neighbours(nodes, edges)
 
     def grow(made: set[int], open_: set[int], done: set[int]) -> Iterator[tuple[int, ...]]:
         if not open_ and not done:
@@ -218,6 +300,11 @@ def cliques(nodes: Sequence[int], edges: set[tuple[int, int]]) -> Iterator[tuple
         yield from grow(set(), set(nodes), set())
 
 
+def neighbours(nodes: Iterable[int], edges: set[tuple[int, int]]) -> dict[int, set[int]]:
+    """Returns the nodes that each node is joined to."""
+    return {node: {b for a, b in edges if a == node} | {a for a, b in edges if b == node} for node in nodes}
+
+
 def _picks(value: Any, candidate: int) -> bool:
     return isinstance(value, tuple) and candidate in value
 
@@ -228,4 +315,4 @@ def _too_many(most: int) -> SettingError:
                         fix="raise most_builds=, or pass is_additive=True with a tolerance=")  # fmt: skip
 
 
-__all__ = ["cliques", "fit_cost", "new_part"]
+__all__ = ["cliques", "fit_cost", "neighbours", "new_part"]

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mutandis.errors import SettingError, closest
@@ -60,9 +61,23 @@ def params(child: Any, batch: Any = None, forward: Forward = call) -> float:
 
 def flops(child: Any, batch: Any, forward: Forward = call) -> float:
     """Returns the operations of a pass over a batch, in evaluation; see the head of this module."""
-    with evaluating(child), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with evaluating(child), torch.no_grad(), _unfused(), FlopCounterMode(display=False) as counter:
         forward(child, batch)
     return float(counter.get_total_flops())
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Runs attention and recurrent layers as the products they consist of: fused, a counter sees nothing of them."""
+    fast, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()  # type: ignore[no-untyped-call, attr-defined]
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)  # type: ignore[no-untyped-call]
+        torch._C._set_mkldnn_enabled(False)  # type: ignore[attr-defined]
+        with torch.backends.cudnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)  # type: ignore[no-untyped-call]
+        torch._C._set_mkldnn_enabled(mkldnn)  # type: ignore[attr-defined]
 
 
 def memory_bytes(child: Any, batch: Any, forward: Forward = call) -> float:

@@ -49,7 +49,7 @@ class CostModel:
 
     Args:
         space: The space.
-        base: The cost of the child of the first values.
+        base: The cost of the child that the tables start from.
         terms: The tables.
         values: By index of a decision in a term, its raw values in the order of the tables.
         error: See below.

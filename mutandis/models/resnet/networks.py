@@ -10,6 +10,7 @@ arXiv 1905.09717 (TAS).
                 ones are zeros at the end. He et al.'s option A; without parameters.
     projection  a mean over 2x2 and a pointwise convolution where the block halves the image; a pointwise convolution
                 and batch norm where only the widths differ; else nothing. As in the released networks of TAS.
+    always      the same, and a pointwise convolution and batch norm where the widths agree, too. He et al.'s option C.
 
 Shapes: B images, C channels in, D channels out, H rows, W columns, K classes.
 """
@@ -26,7 +27,7 @@ from mutandis.errors import SettingError
 from mutandis.symbolic import symbolize
 
 NUM_STAGES = 3
-SHORTCUTS = ("padding", "projection")
+SHORTCUTS = ("padding", "projection", "always")
 
 
 class Padding(nn.Module):
@@ -59,7 +60,7 @@ class Projection(nn.Module):
 
 def make_shortcut(channels: int, out_channels: int, stride: int, rule: str) -> nn.Module:
     """Returns the shortcut of a block, by the rules at the head of this module."""
-    if stride == 1 and channels == out_channels:
+    if stride == 1 and channels == out_channels and rule != "always":
         return nn.Identity()
     return Padding(out_channels, stride) if rule == "padding" else Projection(channels, out_channels, stride)
 

@@ -3,7 +3,9 @@
 Dong, Yang: Network Pruning via Transformable Architecture Search, NeurIPS 2019, arXiv 1905.09717 (TAS).
 
 *Departures*: `widths="stage"` is not in the paper: the layers that a stage's shortcuts add up share one decision, so
-that they always fit. Depths are those of the released code, every second one in long stages.
+that they always fit. Depths are those of the released code, every second one in long stages. Where widths are mixed, a
+projection takes part as much as the widths on its sides differ, P(C = D) x + P(C != D) projection(x), and is trained;
+the released code adds the leading channels of both sides instead, and gives only the found network its projections.
 """
 
 from __future__ import annotations
@@ -79,12 +81,13 @@ def resnet_program(
     Args:
         depth: The number in the name of the unpruned network: 20, 32, 56, 110.
         widths: `layer`: every 3x3 convolution decides its own, as in TAS. `stage`: all outputs of a stage's blocks
-            (with the stem in the first) are one decision, and each block decides what is inside it; only here can
-            `TAS` and `FBNetV2` mix the sizes, for what is added up must have one. `none`: as they are.
+            (with the stem in the first) are one decision, and each block decides what is inside it. `none`: as they
+            are.
         ratios: Candidates of a width, as parts of the unpruned one.
         is_depth_searched: Whether each stage decides how many blocks it has.
         base: Width of the first stage.
-        shortcut: As for the network.
+        shortcut: As for the network. `TAS` and `FBNetV2` mix the widths of layers with `projection`, where
+            `share_weights` needs `positions="leading"`, and with `always`; with `padding` those of stages alone.
         num_classes: As for the network.
         in_channels: As for the network.
 
@@ -153,7 +156,7 @@ def resnet_macs(
             hidden, out_channels = widths[place : place + 2]
             total += 9 * hidden * (channels + out_channels) * pixels
             is_changed = channels != out_channels or (stage > 0 and index == 0)
-            if is_changed and shortcut == "projection":
+            if shortcut == "always" or (is_changed and shortcut == "projection"):
                 total += channels * out_channels * pixels
             channels = out_channels
     return total + channels * num_classes

@@ -9,7 +9,7 @@ from supernet_zoo import programs
 import mutandis as mu
 from mutandis.errors import SettingError
 from mutandis.flows.costs import fit_cost, measure
-from mutandis.flows.costs.fit import cliques, new_part
+from mutandis.flows.costs.fit import cliques, neighbours, new_part
 from mutandis.models import nats
 
 X = torch.zeros(1, 3, 8, 8)
@@ -150,10 +150,58 @@ def test_latency_fits_within_a_tolerance():
     assert all(cost(dna) > 0.0 for dna in mu.space(program).enumerate())
 
 
+def tower(child):
+    """The weights of layers of which the first ones run, and of one that reads the last of them."""
+    widths = [child[f"d{i}"] + 2 for i in range(4)]
+    runs = widths[: child["depth"]]
+    return float(sum(a * b for a, b in zip([3, *runs], [*runs, 5], strict=True)))
+
+
+def test_a_depth_that_hides_widths_takes_tables_of_three():
+    """The first depth is the smallest, at which most widths do nothing; the last layer reads one of four widths."""
+    program = {**numbers(6, 6, 6, 6), "depth": mu.oneof([1, 2, 3, 4], name="depth")}
+    cost, space = fit_cost(program, tower), mu.space(program)
+    assert cost.is_exact and cost.num_builds < 800 < space.size / 6
+    assert sorted(term.indices for term in cost.terms) == [(0, 1, 4), (1, 2, 4), (2, 3, 4)]
+    assert all(cost(dna) == tower(space.materialize(dna)) for dna in (space.bare().random(i) for i in range(200)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_decisions_that_act_under_one_value_of_a_third_are_found(seed):
+    def priced(child):
+        total = 10.0
+        for first in range(0, 12, 3):
+            a, b, c = (child[f"d{first + i}"] for i in range(3))
+            total += (a + b + a * b) * (c == 3) + c
+        return total
+
+    cost = fit_cost(numbers(*[3, 3, 6] * 4), priced, seed=seed)
+    assert cost.is_exact and [term.indices for term in cost.terms] == [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11)]
+
+
+def test_decisions_that_act_in_pairs_are_not_put_into_one_table():
+    def priced(child):
+        a, b, c = (child[f"d{i}"] for i in range(3))
+        return float(a * b + b * c + a * c)
+
+    cost = fit_cost(numbers(8, 8, 8), priced)
+    assert [term.indices for term in cost.terms] == [(0, 1), (0, 2), (1, 2)] and cost.num_builds < 300
+
+
+def test_tables_start_where_children_cost_much():
+    cost = fit_cost(numbers(3, 3), lambda c: float((c["d0"] + 1) * (c["d1"] + 1)))
+    assert cost.base == 9.0 and cost.terms[0].table[2, 2] == 0.0
+    assert fit_cost(numbers(3, 3), lambda c: float(c["d0"] + c["d1"]) + 1.0).base == 1.0
+
+
 def test_the_largest_sets_of_joined_nodes_are_found():
     edges = {(0, 1), (0, 2), (1, 2), (2, 3), (4, 5)}
     assert sorted(cliques(range(7), edges)) == [(0, 1, 2), (2, 3), (4, 5), (6,)]
     assert list(cliques([], set())) == []
+
+
+def test_neighbours_are_those_of_both_sides_of_an_edge():
+    assert neighbours([1, 2, 3], {(1, 2), (2, 3)}) == {1: {2}, 2: {1, 3}, 3: {2}}
 
 
 def test_inclusion_and_exclusion_leaves_out_what_is_known():
@@ -161,3 +209,4 @@ def test_inclusion_and_exclusion_leaves_out_what_is_known():
     seen = {(7,)}
     assert new_part(costs, (7, 8), seen).tolist() == [[0.0, 1.0], [0.0, 5.0]]
     assert seen == {(7,), (8,), (7, 8)}
+    assert new_part(costs, (7, 8), set(), (1, 1)).tolist() == [[-8.0, -7.0], [-5.0, 0.0]]

@@ -107,3 +107,33 @@ def test_a_call_that_builds_no_module_is_not_run():
         raise AssertionError
 
     assert modules_of(mu.bind(refused)) == []
+
+
+class Attending(nn.Module):
+    def __init__(self, needs_weights):
+        super().__init__()
+        self.attention, self.needs_weights = nn.MultiheadAttention(16, 2, batch_first=True), needs_weights
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=self.needs_weights)[0]
+
+
+_ATTENTION = 2 * 15 * 16 * 16 * 4 + 2 * 2 * 3 * 5 * 5 * 16  # Four projections, and two products of 5 x 5 tokens.
+
+
+@pytest.mark.parametrize(
+    ("module", "batch", "operations"),
+    [
+        (nn.LSTM(6, 12, 2), (5, 3, 6), 2 * 15 * 4 * (6 * 12 + 3 * 12 * 12)),
+        (nn.GRU(6, 12), (5, 3, 6), 2 * 15 * 3 * (6 * 12 + 12 * 12)),
+        (Attending(needs_weights=True), (3, 5, 16), _ATTENTION),
+        (Attending(needs_weights=False), (3, 5, 16), _ATTENTION),
+        (nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), (3, 5, 16), _ATTENTION + 2 * 2 * 15 * 16 * 32),
+    ],
+    ids=["lstm", "gru", "weights", "attention", "encoder"],
+)
+def test_fused_layers_count_as_the_products_they_consist_of(module, batch, operations):
+    before = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
+    assert measure(module, "flops", torch.zeros(batch)) == operations
+    after = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
+    assert after == before

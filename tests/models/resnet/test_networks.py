@@ -66,6 +66,14 @@ def test_equal_widths_need_no_shortcut(rule):
     assert type(make_shortcut(4, 4, 1, rule)) is torch.nn.Identity
 
 
+def test_projections_may_stand_where_widths_agree_too():
+    short = make_shortcut(4, 4, 1, "always")
+    assert type(short) is Projection and count(short) == 16 + 8
+    # The first of a stage has no norm; the others are one pointwise convolution and its norm each.
+    more = sum(2 * (c * c + 2 * c) for c in (16, 32, 64)) + 16 * 16 + 2 * 16
+    assert count(unpruned(20, "always")) - count(unpruned(20, "projection")) == more
+
+
 def test_padding_keeps_the_leading_channels_and_adds_zeros_behind_them():
     x = torch.randn(1, 3, 4, 4)
     y = Padding(5, 2)(x)
@@ -129,7 +137,7 @@ def test_an_unknown_rule_is_refused():
         "cannot build a CifarResNet\n"
         "  at:       shortcut\n"
         "  got:      'pad' (str)\n"
-        "  expected: one of padding, projection\n"
+        "  expected: one of padding, projection, always\n"
         "  fix:      leave it out"
     )
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mutandis as mu
-from mutandis.errors import SettingError
+from mutandis.errors import LoweringError, SettingError
 from mutandis.models.resnet import (
     CifarResNet,
     depth_candidates,
@@ -71,7 +71,7 @@ def test_unpruned_networks_have_their_published_cost(depth, shortcut, macs):
     assert resnet_macs(full_widths(depth), [(depth - 2) // 6] * 3, shortcut=shortcut) == macs
 
 
-@pytest.mark.parametrize("shortcut", ["padding", "projection"])
+@pytest.mark.parametrize("shortcut", ["padding", "projection", "always"])
 @pytest.mark.parametrize("seed", range(6))
 def test_the_cost_of_a_child_is_what_is_measured(seed, shortcut):
     space = mu.space(resnet_program(14, **SMALL, in_channels=1, shortcut=shortcut))
@@ -137,7 +137,9 @@ def test_a_child_encodes_to_its_dna_and_a_program_is_saved(widths):
     assert mu.equal(mu.from_json(mu.to_json(program)), program)
 
 
-@pytest.mark.parametrize("settings", [{"widths": "stage"}, {"widths": "none", "shortcut": "padding"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"widths": "stage"}, {"widths": "none", "shortcut": "padding"}, {"shortcut": "always"}], ids=str
+)
 def test_children_on_shared_weights_are_exact_at_proven_places(settings):
     shared = mu.share_weights(resnet_program(14, **{**SMALL, **settings}), images())
     for seed in range(3):
@@ -169,8 +171,38 @@ def test_sizes_are_searched_by_gradients_and_by_rewards(algorithm):
     assert all(entropy > 0 for entropy in result.history[-1].entropy.values())
 
 
+@pytest.mark.parametrize(("algorithm", "shortcut"), [("TAS", "projection"), ("FBNetV2", "always")])
+def test_every_width_and_depth_is_searched_by_mixtures_within_a_cost(algorithm, shortcut):
+    program = resnet_program(14, base=4, ratios=(0.5, 1.0), num_classes=5, shortcut=shortcut)
+    cost = mu.flows.fit_cost(mu.bind(resnet_macs, **mu.arguments(program)), lambda call: call() / 1e3)
+    assert cost.is_exact
+    shared = mu.share_weights(program, images(), positions="leading", seed=0)
+    depths = tuple(point.name for point in shared.points if point.hints == "depth")
+    inner = mu.algorithms.TAS(full=depths) if algorithm == "TAS" else mu.algorithms.FBNetV2(warmup=0.0)
+    constrained = mu.algorithms.ResourceConstrained(inner, cost, form="band", budget=500.0)
+    batches = [(images(), torch.tensor([0, 1]))] * 2
+    result = mu.one_shot(shared, constrained, train=batches, valid=batches, epochs=2, seed=0, num_calibration=1,
+                         progress=False)  # fmt: skip
+    assert len(result.history[-1].entropy) == 16
+    built = mu.space(program).materialize(result.dna)
+    assert cost(result.dna) == pytest.approx(resnet_macs(**mu.arguments(built)) / 1e3)
+    assert shared.verify(result.dna, images()).error < 1e-12
+    built.load_state_dict(result.child().state_dict())
+    assert torch.equal(built.eval()(images()), shared.materialize(result.dna).eval()(images()))
+
+
+def test_widths_of_layers_are_not_mixed_where_shortcuts_pad():
+    """Channels that a smaller size does not have are masked where a layer reads them, and padding is no layer."""
+    program = resnet_program(8, base=4, ratios=(0.5, 1.0), num_classes=5, shortcut="padding")
+    shared = mu.share_weights(program, images(), positions="leading")
+    chosen = {point.path: mu.flows.supernet.Mixture(torch.ones(2) / 2) for point in shared.points}
+    with pytest.raises(LoweringError, match="cannot mix the sizes of a decision"), shared.select(
+            shared.space.random(0), chosen):  # fmt: skip
+        pass
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("shortcut", ["padding", "projection"])
+@pytest.mark.parametrize("shortcut", ["padding", "projection", "always"])
 def test_every_layer_of_resnet_20_decides_on_shared_weights(shortcut):
     program = resnet_program(20, base=8, num_classes=5, shortcut=shortcut)
     shared = mu.share_weights(program, images(), positions="leading")
@@ -186,12 +218,13 @@ def test_a_search_samples_networks():
     assert loop.study.best.reward > -0.1
 
 
-def test_the_cost_of_a_dna_is_known_without_building_it():
-    program = resnet_program(20, widths="stage")
+@pytest.mark.parametrize("settings", [{"widths": "stage"}, {}, {"shortcut": "padding"}], ids=str)
+def test_the_cost_of_a_dna_is_known_without_building_it(settings):
+    program = resnet_program(20, **settings)
     cost = mu.flows.fit_cost(mu.bind(resnet_macs, **mu.arguments(program)), lambda call: call(), most_builds=20_000)
     space = mu.space(program)
     assert cost.is_exact
-    for seed in range(5):
+    for seed in range(50):
         dna = space.random(seed)
         assert cost(dna) == resnet_macs(**mu.arguments(space.materialize(dna)))
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from mutandis.flows.supernet.cuts import Axis
-from mutandis.flows.supernet.lowering.positions import is_depthwise
+from mutandis.flows.supernet.lowering.layers import is_depthwise
 
 READ, KERNEL, MADE, FIXED = "read", "kernel", "made", "fixed"
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from mutandis.errors import DecisionError
 from mutandis.flows.supernet.assembly import Assembly, Home
+from mutandis.flows.supernet.lowering.children import Child
 from mutandis.flows.supernet.lowering.dependencies import Dependencies
 from mutandis.flows.supernet.mixing.hooks import mixing
 from mutandis.flows.supernet.mixing.plans import Candidates, Plan, Planner
@@ -35,16 +36,18 @@ class SizeMixer:
         live: Returns the live program.
         switch: Switches it to raw values.
         meet: Builds the child of raw values, for its parts.
+        build: Builds the child of raw values, to be changed.
         batch: Positional arguments of the module, floats in float64; None where there is no example.
         is_strict: Whether what is not mixed channel by channel is refused; else it is as the largest size has it.
     """
 
     def __init__(self, space: SearchSpace, known: Dependencies, store: Store, live: Callable[[], Assembly],
-                 switch: Switch, meet: Switch, batch: tuple[Any, ...] | None, *, is_strict: bool) -> None:  # fmt: skip
+                 switch: Switch, meet: Switch, build: Callable[[tuple[Any, ...]], Child],
+                 batch: tuple[Any, ...] | None, *, is_strict: bool) -> None:  # fmt: skip
         self._space, self._known, self._live = space, known, live
-        self._switch, self._meet, self._batch = switch, meet, batch
+        self._switch, self._meet, self._build, self._batch = switch, meet, build, batch
         self._is_strict = is_strict
-        self._planner = Planner(known, store, live, self._meet_twin, is_strict=is_strict)
+        self._planner = Planner(known, store, live, self._meet_values, self._module, is_strict=is_strict)
         self._proof = Proof(space, known, store, live, switch, self._plans_at)
         self._weights: dict[int, list[int]] = {}
         self._proven: set[int] = set()
@@ -119,9 +122,11 @@ class SizeMixer:
             yield
 
     def _plans_at(self, roots: Sequence[nn.Module], chosen: Candidates) -> list[tuple[nn.Module, Plan]]:
-        modules = {id(module): module for root in roots for module in root.modules()}.values()
+        modules = list({id(module): module for root in roots for module in root.modules()}.values())
+        self._planner.prepare(modules, chosen)
         found = [(module, self._planner.plan(module, chosen)) for module in modules]
-        return [(module, plan) for module, plan in found if plan is not None]
+        plans = [(module, plan) for module, plan in found if plan is not None]
+        return plans + [inside for _, plan in plans for inside in plan.inside()]
 
     def _need_plain(self, decisions: set[int], plans: Sequence[tuple[nn.Module, Plan]]) -> None:
         """Refuses to interpolate channels that stand side by side with others, or are spread out."""
@@ -141,13 +146,17 @@ class SizeMixer:
                                   "channels to interpolate that come from one layer, not from a concatenation",
                                   "use masks, as FBNetV2() does")  # fmt: skip
 
-    def _meet_twin(self, home: Home, changes: Mapping[int, Any]) -> None:
+    def _meet_values(self, changes: Mapping[int, Any]) -> None:
+        self._meet(self._repaired(self._changed(changes)))
+
+    def _module(self, home: Home, changes: Mapping[int, Any]) -> nn.Module:
+        given = self._changed(dict(zip(home.part.decisions, home.values, strict=True)))
+        return self._build(self._repaired([changes.get(i, value) for i, value in enumerate(given)])).tree[home.path]
+
+    def _changed(self, changes: Mapping[int, Any]) -> list[Any]:
         values = self._live().values
         assert values is not None  # Asked after a switch.
-        given = list(values)
-        for index, value in zip(home.part.decisions, home.values, strict=True):
-            given[index] = changes.get(index, value)
-        self._meet(self._repaired(given))
+        return [changes.get(i, value) for i, value in enumerate(values)]
 
     def _repaired(self, given: Sequence[Any]) -> tuple[Any, ...]:
         return self._space.repair(given, lambda point: point.first()).values  # type: ignore[no-any-return]

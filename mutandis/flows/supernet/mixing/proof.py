@@ -55,6 +55,7 @@ class Proof:
         self._space, self._known, self._store = space, known, store
         self._live, self._switch, self._plans = live, switch, plans
         self._mixed: set[int] = set()
+        self._is_joint = False
 
     def run(self, values: tuple[Any, ...], orders: Orders, batch: tuple[Any, ...]) -> None:
         """Proves some decisions.
@@ -83,14 +84,18 @@ class Proof:
     def _cases(self, values: tuple[Any, ...], orders: Orders) -> Iterator[tuple[tuple[Any, ...], dict[int, int]]]:
         """Yields values of the other decisions and a candidate of each number."""
         choices = [p for p in self._space.points if p.kind == CHOICE and not self._known.is_number(p)]
-        rng = Rng(_SEED, "sizes")
+        rng, rows = Rng(_SEED, "sizes"), {i: list(order) for i, order in orders.items()}
         turns = max([len(order) for order in orders.values()] + [p.num_candidates for p in choices])
-        for turn in range(turns + _RANDOM):
+        for turn in range(2 * turns + _RANDOM):
+            if turns <= turn < 2 * turns and not self._is_joint:
+                continue
+            if turn == turns:  # What a layer is may hang on whether neighbours agree: from here on they may not.
+                rows = {i: rng.sample(list(order), len(order)) for i, order in orders.items()}
             given = list(values)
-            for point in choices if 0 < turn < turns else ():
+            for point in choices if 0 < turn < 2 * turns else ():
                 if given[point.index] is not None:
                     given[point.index] = (given[point.index] + turn) % point.num_candidates
-            picks = {i: order[turn % len(order)] if turn < turns else rng.choice(order) for i, order in orders.items()}
+            picks = {i: row[turn % len(row)] if turn < 2 * turns else rng.choice(row) for i, row in rows.items()}
             context = self._repaired(given, {i: order[0] for i, order in orders.items()})
             active = {i: pick for i, pick in picks.items() if context[i] is not None}
             if active and self._space.allows(DNA(self._space.bare(), self._repaired(context, active))):
@@ -110,19 +115,29 @@ class Proof:
         self._switch(self._repaired(context, {i: orders[i][0] for i in orders}))
         plans = self._plans(self._live().roots, chosen)
         for _, plan in plans:
-            self._mixed.update(plan.depths, *(weighing.decisions for weighing in plan.weighings))
-        return difference(child, self._outputs(batch, plans, hot))
+            self._mixed |= plan.decisions
+            self._is_joint = self._is_joint or bool(plan.behind) or plan.branch is not None
+        try:
+            mixed = self._outputs(batch, plans, hot)
+        except RuntimeError as error:  # Of sizes that do not fit each other.
+            return f"where the mixture cannot run: {str(error).splitlines()[0]}"
+        return difference(child, mixed)
 
     def _outputs(self, batch: tuple[Any, ...], plans: Sequence[tuple[nn.Module, Plan]],
                  hot: Mapping[int, Selection]) -> Outputs:  # fmt: skip
         live = self._live()
         root = live.roots[0] if len(live.roots) == 1 else nn.ModuleList(live.roots)
         found: Outputs = {}
-        with doubled(self._store, live), torch.random.fork_rng(devices=[]), mixing(plans, hot), noting(root, found):
+        with (
+            doubled(self._store, live),
+            torch.random.fork_rng(devices=[]),
+            mixing(plans, hot, is_proof=True),
+            noting(root, found),
+        ):
             torch.default_generator.manual_seed(_SEED)
             self._disturb()
             with torch.no_grad():
-                live.run(batch)
+                found[""] = [tensor.detach() for tensor in tensors_in(live.run(batch))]
         return found
 
     def _disturb(self) -> None:

@@ -44,7 +44,7 @@ def test_all_weight_on_one_size_is_the_child_of_that_size(name, seed):
 
 
 @pytest.mark.parametrize("mode", ["mask", "interpolate"])
-@pytest.mark.parametrize("name", ["sizes", "resnet"])
+@pytest.mark.parametrize("name", ["sizes", "resnet", "layers", "kinds"])
 def test_gradients_of_the_weights_are_those_of_finite_differences(name, mode):
     shared = toy.shared_of(name)
     dna = shared.space.random(0)

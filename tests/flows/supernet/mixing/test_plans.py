@@ -112,13 +112,54 @@ def skips(**settings):
     return mu.share_weights(program, toy.images().float(), **settings)
 
 
-def test_layers_that_are_others_for_other_sizes_are_refused():
-    shared = skips()
+class Normed(nn.Module):
+    """A layer with a norm for one size, which treats each channel alone, and one that does not for the other."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norm = nn.LayerNorm(width) if width > 4 else nn.BatchNorm1d(width)
+        self.first, self.last = nn.Linear(3, width), nn.Linear(width, 2)
+
+    def forward(self, x):
+        return self.last(self.norm(self.first(x)))
+
+
+def test_kinds_of_layers_that_do_not_treat_each_channel_alone_are_refused():
+    program = mu.symbolize(Normed)(mu.oneof([4, 6, 2, 8], name="width"))
+    shared = mu.share_weights(program, torch.randn(4, 3), positions="leading")
     with pytest.raises(LoweringError) as caught, shared.select(
-            shared.space.random(0), {"first": Mixture(torch.ones(3))}):  # fmt: skip
+            shared.space.random(0), {"width": Mixture(torch.ones(4))}):  # fmt: skip
         pass
-    assert "first, module skip.short" in str(caught.value)
-    assert "one class of layer, with the same weights, for all sizes" in str(caught.value)
+    assert str(caught.value) == (
+        "cannot mix the sizes of a decision\n"
+        "  at:       width, module norm (LayerNorm)\n"
+        "  got:      'one of [4, 6, 2, 8]' (str)\n"
+        "  expected: layers that treat each channel alone or add them all up\n"
+        "  fix:      use an algorithm that runs one size at a time, such as TuNAS() or ENAS()"
+    )
+
+
+def test_layers_that_have_other_weights_for_other_sizes_are_refused():
+    @mu.symbolize
+    class Biased(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, width, bias=width > 4), nn.Linear(width, 2)
+
+        def forward(self, x):
+            return self.last(self.first(x))
+
+    shared = mu.share_weights(Biased(mu.oneof([4, 6, 2], name="width")), torch.randn(4, 3))
+    with pytest.raises(LoweringError) as caught, shared.select(
+            shared.space.random(0), {"width": Mixture(torch.ones(3))}):  # fmt: skip
+        pass
+    assert str(caught.value) == (
+        "cannot mix the sizes of a decision\n"
+        "  at:       width, module first (Linear)\n"
+        "  got:      'one of [4, 6, 2]' (str)\n"
+        "  expected: one class of layer, with the same weights, for all sizes\n"
+        "  fix:      use an algorithm that runs one size at a time, such as TuNAS() or ENAS()"
+    )
 
 
 def test_layers_of_the_largest_size_run_where_that_is_asked_for():

@@ -157,3 +157,27 @@ def test_the_first_module_that_differs_is_told():
     assert difference({"": [torch.ones(2)]}, {"": [torch.ones(3)]}) == "what the module returns"
     wide = {"0": [torch.ones(1, 5)], "": [torch.zeros(1, 2)]}
     assert difference({"0": [torch.ones(1, 3)], "": [torch.ones(1, 2)]}, wide) == "what the module returns"
+
+
+def test_sizes_are_mixed_in_a_program_of_several_modules():
+    width = mu.oneof([4, 2], name="width")
+    program = {"first": mu.nn.Linear(3, width), "last": mu.nn.Linear(width, 2)}
+    run = lambda made, x: made["last"](made["first"](x).relu())  # noqa: E731
+    x = torch.randn(5, 3)
+    shared = mu.share_weights(program, x, run=run)
+    small = run(shared.export(shared.space.dna({"width": 1})), x)
+    with shared.select(shared.space.dna({"width": 0}), {"width": Mixture(torch.tensor([0.0, 1.0]))}) as live:
+        assert torch.allclose(run(live, x), small, atol=1e-6)
+
+
+def test_a_size_that_is_read_outside_of_modules_too_is_refused():
+    width = mu.oneof([4, 2], name="width")
+    program = {"first": mu.nn.Linear(3, width), "last": mu.nn.Linear(width, 2), "scale": width * 1.0}
+    run = lambda made, x: made["last"](made["first"](x).relu()) * made["scale"]  # noqa: E731
+    shared = mu.share_weights(program, torch.randn(5, 3), run=run)
+    dna = shared.space.dna({"width": 0})
+    with (
+        pytest.raises(LoweringError, match="at:       width, what the module returns"),
+        shared.select(dna, {"width": Mixture(torch.tensor([0.5, 0.5]))}),
+    ):
+        pass
