@@ -10,6 +10,10 @@ median over repetitions. FLOPs (forward and backward) and bytes that are saved f
   shared            mu.share_weights, switched to the architecture before each step
   shared, widths    the same for the space of widths, against a child of these widths
   guarded, widths   the same with `shared.guard(optimizer)`, as mu.one_shot trains
+  shared, slices    ResNet-20 at three quarters of its widths, 12, 24, 48 of 16, 32, 64 (He et al. 2016, arXiv
+                    1512.03385), against a child of these widths
+  guarded, slices   the same with a guard
+  slices by hand    a ResNet-20 that runs slices of its weights (Yu et al. 2019, arXiv 1812.08928)
   shared, masks     all widths at once as masks (Wan et al. 2020, arXiv 2004.05565), against the widest child
   masks by hand     the widest child with a mask behind each cell
   shared, gates     the same with a straight-through weight at every edge, and its gradient
@@ -42,6 +46,8 @@ from mutandis.flows.supernet import Mixture, Subset
 from mutandis.hyper import Rng
 from mutandis.models.nats import EDGES, OPERATIONS, WIDTHS, Operation, size_program, topology_program
 from mutandis.models.nats.networks import Cell
+from mutandis.models.resnet import CifarResNet, full_widths, resnet_program
+from mutandis.models.resnet.networks import Projection
 
 BEST = (3, 3, 2, 1, 3, 3)
 """The best cell of CIFAR-10, as indices into `OPERATIONS`."""
@@ -125,11 +131,25 @@ def shared_runner(name: str, program: Any, **settings: Any) -> tuple[Runner, Any
     return Runner(name, shared.module.parameters(), lambda arch: shared.materialize(dna_of(shared.space, arch))), shared
 
 
+def soft_draw(alphas: torch.Tensor) -> torch.Tensor:
+    """Returns a soft draw of every decision (Dong and Yang 2019, eq. 4)."""
+    noise = -torch.empty_like(alphas).exponential_().log()
+    return ((alphas.log_softmax(1) + noise) / 5.0).softmax(1)
+
+
 def gated(alphas: torch.Tensor, arch: Sequence[int]) -> torch.Tensor:
     """Returns straight-through weights of an architecture: its one-hot vectors, with the gradient of a soft draw."""
-    noise = -torch.empty_like(alphas).exponential_().log()
-    soft = ((alphas.log_softmax(1) + noise) / 5.0).softmax(1)
+    soft = soft_draw(alphas)
     return F.one_hot(torch.tensor(arch), len(OPERATIONS)).to(soft) - soft.detach() + soft
+
+
+def gates_of(alphas: torch.Tensor, arch: Sequence[int]) -> list[Subset]:
+    """Returns the same weights as selections: of the chosen operations, and the sum of the others, which is 0."""
+    soft = soft_draw(alphas)
+    chosen = soft.gather(1, torch.tensor(arch)[:, None])
+    others = soft.sum(1, keepdim=True) - chosen
+    gates, offsets = (1.0 + (chosen - chosen.detach())).unbind(), (others - others.detach()).view(-1).unbind()
+    return [Subset((k,), *pair) for k, *pair in zip(arch, gates, offsets, strict=True)]
 
 
 def selecting_runner(name: str, program: Any, *, mixture: bool) -> Runner:
@@ -138,13 +158,7 @@ def selecting_runner(name: str, program: Any, *, mixture: bool) -> Runner:
     alphas = nn.Parameter(1e-3 * torch.randn(len(EDGES), len(OPERATIONS)))
 
     def choose(arch: Sequence[int]) -> AbstractContextManager[Any]:
-        rows = (alphas.softmax(1) if mixture else gated(alphas, arch)).unbind()
-        made: list[Any] = [Mixture(row) for row in rows]
-        if not mixture:
-            made = [
-                Subset((k,), row[k : k + 1], row.sum() - row[k])
-                for k, row in zip(arch, rows, strict=True)
-            ]  # fmt: skip
+        made = [Mixture(row) for row in alphas.softmax(1).unbind()] if mixture else gates_of(alphas, arch)
         selections = {point.key: selection for point, selection in zip(shared.points, made, strict=True)}
         return shared.select(dna_of(shared.space, arch), selections)
 
@@ -162,6 +176,46 @@ def masking_runner(name: str) -> Runner:
         return shared.select(dna, {point.key: Mixture(row) for point, row in zip(shared.points, rows, strict=True)})
 
     return Runner(name, shared.module.parameters(), choose, [alphas])
+
+
+SLIMMED = resnet_program(20, widths="stage", ratios=(0.75, 1.0), is_depth_searched=False)
+"""ResNet-20 whose widths are 12 or 16 in the first stage, 24 or 32, 48 or 64."""
+
+
+class HandSliced(nn.Module):
+    """ResNet-20 of full width that runs the leading 3/4 of all channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = CifarResNet(full_widths(20), [3, 3, 3])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(_sliced(x, self.net.stem, self.net.stem_norm))
+        for stage in self.net.stages:
+            for block in stage:
+                inner = F.relu(_sliced(x, block.first, block.first_norm))
+                short = x
+                if isinstance(block.short, Projection):
+                    short = _sliced(block.short.pool(x), block.short.conv)
+                x = F.relu(short + _sliced(inner, block.second, block.second_norm))
+        last = self.net.classifier
+        return F.linear(x.mean((2, 3)), last.weight[:, : x.shape[1]], last.bias)
+
+
+def _sliced(x: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
+    made = conv.out_channels * 3 // 4
+    x = F.conv2d(x, conv.weight[:made, : x.shape[1]], None, conv.stride, conv.padding)
+    if norm is None:
+        return x
+    return F.batch_norm(x, norm.running_mean[:made], norm.running_var[:made], norm.weight[:made], norm.bias[:made],
+                        norm.training, norm.momentum, norm.eps)  # fmt: skip
+
+
+def slices_by_hand() -> Runner:
+    """Returns the runner of the network that slices by hand."""
+    torch.manual_seed(0)
+    made = HandSliced()
+    return Runner("slices by hand", made.parameters(), lambda arch: made)
 
 
 class HandMasked(nn.Module):
@@ -317,6 +371,12 @@ def main() -> None:
     guarded, guarded_shared = shared_runner("guarded, widths", size_program(), positions="leading")
     guarded_shared.guard(guarded.optimizer)
     rows |= compare([sizes, guarded], widths, lambda a: plain(size_program(), a), batch, options.reps, options.seed)
+    slimmed, _ = shared_runner("shared, slices", SLIMMED, positions="leading")
+    kept, kept_shared = shared_runner("guarded, slices", SLIMMED, positions="leading")
+    kept_shared.guard(kept.optimizer)
+    narrow = [(0,) * len(kept_shared.points)]
+    by_slices = [slimmed, kept, slices_by_hand()]
+    rows |= compare(by_slices, narrow, lambda a: plain(SLIMMED, a), batch, options.reps, options.seed)
     masked = [masking_runner("shared, masks"), masks_by_hand()]
     widest = [(len(WIDTHS) - 1,) * 5]
     rows |= compare(masked, widest, lambda a: plain(size_program(), a), batch, options.reps, options.seed)

@@ -53,9 +53,15 @@ def program():
     return mu.nn.Sequential(mu.nn.Linear(4, width), mu.nn.ReLU(), middle, mu.nn.Linear(width, 1))
 
 
-def own_loop(x, wrap):
+def kernels():
+    size = mu.oneof([1, 3, 5], name="size")
+    return mu.nn.Sequential(mu.nn.Unflatten(1, (1, 4)), mu.nn.Conv1d(1, 2, size, padding=size // 2), mu.nn.Flatten(),
+                            mu.nn.Linear(8, 1))  # fmt: skip
+
+
+def own_loop(x, wrap, made=program, **settings):
     """Trains in a loop of one's own, and returns what was decided, which gradients were missing, and the weights."""
-    shared = mu.share_weights(program(), x[:2])
+    shared = mu.share_weights(made(), x[:2], **settings)
     model = wrap(shared.module)
     optimizer = torch.optim.SGD(shared.module.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
     shared.guard(optimizer)
@@ -176,6 +182,7 @@ def work(rank, port, folder):
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
     found = {
         "own loop": own_loop(x[rank::SIZE], distributed),
+        "kernels": own_loop(x[rank::SIZE], distributed, kernels, kernels="transform"),
         **{name: searched(name, rank) for name in ALGORITHMS},
         **{f"steps of {name}": own_steps(name, rank, distributed) for name in OWN},
         "continued": killed_and_continued(rank, folder),

@@ -214,8 +214,8 @@ def test_policies_at_full_scale_have_the_published_settings(recipes):
     made = {name: method.make(full) for name, method in recipes.METHODS["topology"]().items()}
     adam = {"learning_rate": 3e-4, "beta1": 0.5, "weight_decay": 1e-3, "init_std": 1e-3}
     assert made["RSPS"] == known.RSPS(num_candidates=100)
-    assert made["DARTS 1st"] == known.DARTS(order=1, **adam)
-    assert made["DARTS 2nd"] == known.DARTS(order=2, **adam)
+    assert made["DARTS 1st"] == known.DARTS(order=1, policy_first=False, **adam)
+    assert made["DARTS 2nd"] == known.DARTS(order=2, policy_first=False, **adam)
     assert made["GDAS"] == known.GDAS(form="autodl", temperature=10.0, final_temperature=0.1, **adam)
     assert made["SETN"] == known.SETN(num_candidates=100, **adam)
     assert made["ENAS"] == known.ENAS(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
+import threading
 import time
 import warnings
 
@@ -35,6 +37,31 @@ def searching(algorithm, study=None, trials=24, **options):
         return mu.sample(PROGRAM, algorithm, trials=trials, study=study, seed=1, **options)
     except SettingError:
         return mu.sample(SIMPLE, algorithm, trials=trials, study=study, seed=1, **options)
+
+
+@pytest.mark.parametrize("name", ["study.db", "study.jsonl"])
+def test_threads_may_share_one_study(tmp_path, name):
+    study, failures = mu.Study(tmp_path / name), []
+
+    def work():
+        try:
+            answer(searching(RegularizedEvolution(8, 3), study, trials=60))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert failures == []
+    assert study.counts() == {"completed": 60}
+    assert study.best.reward == max(trial.reward for trial in study.trials)
 
 
 def killed_and_resumed(algorithm, path, seed):

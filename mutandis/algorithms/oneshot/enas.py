@@ -44,9 +44,9 @@ from mutandis.algorithms.oneshot.protocol import (
 from mutandis.algorithms.oneshot.selections import Selections, selections_of
 from mutandis.algorithms.oneshot.tables.gradients import with_gradients
 from mutandis.algorithms.oneshot.tables.optimise import TableAdam
-from mutandis.algorithms.policies.answers import Baseline, Drawn
-from mutandis.algorithms.policies.controller import Controller, one_thread, packed, unpacked
-from mutandis.algorithms.policies.priors import OptionPrior, need_priors, priors_by_slot
+from mutandis.algorithms.policies.answers import Baseline, Drawn, drawn_from, drawn_state
+from mutandis.algorithms.policies.controller import Controller, one_thread
+from mutandis.algorithms.policies.priors import OptionPrior, need_priors
 from mutandis.algorithms.policies.recurrent import PolicyRNN
 from mutandis.algorithms.sequences import Codec, Step
 from mutandis.hyper import DNA, SearchSpace
@@ -191,16 +191,7 @@ class EnasSearch(SharedSearch):
         self._settings = settings
         self._codec = Codec(space, settings.bins, canonical=True)
         self._rng = Rng(seed, "one shot", "ENAS")
-        self._controller = Controller(
-            self._codec,
-            hidden_size=settings.hidden_size,
-            num_layers=settings.num_layers,
-            temperature=settings.temperature,
-            tanh_constant=settings.tanh_constant,
-            init_range=settings.init_range,
-            generator=torch.Generator().manual_seed(self._rng.derive("weights").getrandbits(63)),
-            priors=priors_by_slot(settings.priors, space, self._codec),
-        )
+        self._controller = Controller.of(settings, space, self._codec, self._rng)
         self._adam = TableAdam([self._controller.weights], settings.learning_rate, beta1=0.9,
                                epsilon=settings.epsilon, max_norm=settings.max_norm)  # fmt: skip
         self._baseline = RunningBaseline(settings.baseline, settings.baseline_decay, draws)
@@ -274,23 +265,20 @@ class EnasSearch(SharedSearch):
         """Returns the state as JSON; the weights as base64 of their float32 bytes."""
         return {
             "rng": self._rng.state(),
-            "weights": packed(self._controller.weights),
+            "weights": self._controller.state(),
             "adam": self._adam.state(),
             "baseline": self._baseline.state(),
-            "batch": [[[step.option for step in d.steps], d.log_prob, d.reward] for d in self._batch],
+            "batch": drawn_state(self._batch),
             "count": self._count,
         }
 
     def load_state_dict(self, state: JSON) -> None:
         """Goes on from a state."""
         self._rng.set_state(state["rng"])
-        with torch.no_grad():
-            self._controller.weights.copy_(unpacked(state["weights"]))
+        self._controller.set_state(state["weights"])
         self._adam.set_state(state["adam"])
         self._baseline.set_state(state["baseline"])
-        self._batch = [
-            Drawn(self._codec.trace(options), log_prob, reward) for options, log_prob, reward in state["batch"]
-        ]
+        self._batch = drawn_from(self._codec, state["batch"])
         self._count, self._waiting = state["count"], {}
 
 

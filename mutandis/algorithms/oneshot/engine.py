@@ -249,6 +249,10 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
 
 
+_FIX_STEPS = "write the values as mu.oneof([...])"
+_FIX_PICKS = "write one mu.oneof per place, or use an algorithm that learns from rewards, such as TuNAS() or ENAS()"
+
+
 def need_relaxable(name: str, space: SearchSpace, *, picks: bool) -> None:
     """Refuses decisions that a loss has no gradient for: between whole numbers there is no program.
 
@@ -263,7 +267,7 @@ def need_relaxable(name: str, space: SearchSpace, *, picks: bool) -> None:
     for point in space.points:
         is_stepped = point.kind in ("int", "float") and point.is_finite
         if is_stepped or (point.kind == "many" and not picks):
-            fix = "write the values as mu.oneof([...])" if is_stepped else "use GDAS(), or one mu.oneof per place"
+            fix = _FIX_STEPS if is_stepped else _FIX_PICKS
             raise SettingError("cannot relax a decision", at=point.path, got=point.describe(),
                                expected=f"what {name} has a gradient for: choices and continuous ranges",
                                fix=fix)  # fmt: skip

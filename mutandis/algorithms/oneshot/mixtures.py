@@ -4,6 +4,9 @@ DARTS: Liu, Simonyan, Yang: DARTS: Differentiable Architecture Search, ICLR 2019
 to (8). SETN: Dong, Yang: One-Shot Neural Architecture Search via Self-Evaluated Template Network, ICCV 2019, doi
 10.1109/ICCV.2019.00372, in the form of NATS-Bench (arXiv 2009.00437).
 
+The policy of DARTS moves first, and then the weights (Algorithm 1; a step of the second order looks ahead on the train
+batch that the weights learn from next). NATS-Bench moves the weights first.
+
 *Notation*: A = logits, p = softmax(A), o = outputs, m = sum of p_k o_k; L_tr, L_val = losses on two halves of the data;
 w = weights, xi = their step size, w' = w after a virtual step of their own optimizer. The gradient of A is
 
@@ -23,12 +26,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mutandis.algorithms.base import need_int, settings
+from mutandis.algorithms.base import need_instance, need_int, settings
 from mutandis.algorithms.oneshot.derive import TopEdges, best_of, derivation, need_cells, top_dnas
 from mutandis.algorithms.oneshot.engine import PolicySearch, PolicySettings, Rule, View, need_relaxable
 from mutandis.algorithms.oneshot.protocol import Cost, Evaluate, Needs, OneShot, SharedSearch, Virtual
 from mutandis.algorithms.oneshot.selections import Mixture, Selection, Selections
-from mutandis.algorithms.oneshot.tables.gradients import Gradients
+from mutandis.algorithms.oneshot.tables.gradients import Gradients, gradients_by
 from mutandis.algorithms.oneshot.tables.parts import Part, check_orders, num_orders
 from mutandis.algorithms.oneshot.tables.policy import Policy
 from mutandis.errors import SettingError
@@ -48,9 +51,10 @@ class DARTS(OneShot):
         weight_decay: Of Adam, on the logits.
         init_std: The logits start normal with this deviation.
         cells: Keeps the best edges of each node instead of the most likely candidate everywhere.
+        policy_first: Whether a policy step comes before its weight step, as in the paper, or after it.
 
     Raises:
-        SettingError: a number is out of its range.
+        SettingError: a setting is of the wrong kind or out of its range.
     """
 
     order: int = 1
@@ -59,8 +63,10 @@ class DARTS(OneShot):
     weight_decay: float = 1e-3
     init_std: float = 1e-3
     cells: TopEdges | None = None
+    policy_first: bool = True
 
     def __post_init__(self) -> None:
+        need_instance("DARTS.policy_first", self.policy_first, bool, "policy_first=True")
         if self.order not in (1, 2) or isinstance(self.order, bool):
             raise SettingError("cannot use a setting", at="DARTS.order", got=self.order, expected="1 or 2",
                                fix="write order=1")  # fmt: skip
@@ -78,7 +84,7 @@ class DARTS(OneShot):
             _refuse_picks(space)
         rule = Rule(
             name="DARTS",
-            needs=Needs(is_virtual=self.order == 2),
+            needs=Needs(is_virtual=self.order == 2, policy_first=self.policy_first),
             weights=mixed,
             policy=mixed,
             virtual=_second_order,
@@ -173,7 +179,7 @@ def unrolled_gradients(
     def slopes_at(shift: float) -> tuple[Tensor | None, ...]:
         moved = [weight.detach() if v is None else weight.detach() + shift * v
                  for weight, v in zip(present, direction, strict=True)]  # fmt: skip
-        return torch.autograd.grad(virtual.loss(select(tables), "train", moved), tables, allow_unused=True)
+        return tuple(gradients_by(virtual.loss(select(tables), "train", moved), tables, keep_graph=False))
 
     factor = virtual.learning_rate / (2.0 * epsilon)
     made: Gradients = []

@@ -6,7 +6,8 @@ An algorithm sees points and numbers, never a model. The loop, for steps t = 0, 
     loss(model, search.weights(), train batch) -> a step of the weights       # the weight step; see `needs.paths`
     chosen = search.policy(); search.feedback(chosen, loss=... or reward=...)                  # the policy step
 
-`search.needs` says on which data the policy step runs, what it wants back, and how often it is due. Where
+`search.needs` says on which data the policy step runs, what it wants back, how often it is due, and whether before or
+after the weight step. Where
 `needs.is_one_pass`, there is one pass for both: `chosen = search.policy()`, its loss on a train batch moves the
 weights and is the feedback.
 """
@@ -43,8 +44,12 @@ class Needs:
         norm: How layers of searched candidates shall normalise: `any`; `batch_no_affine` (statistics of the batch,
             also in evaluation, no learnable scale); `batch_affine`; `recalibrate` (running statistics that are
             measured anew for each child that is evaluated).
+        kernels: How convolutions whose kernel size is searched shall share weights: `any`, or `transform`, through
+            matrices between one size and the next.
         draws: How many draws a policy step takes, each with its feedback.
         every: A policy step is due after so many weight steps; 0 means after every epoch.
+        policy_first: Whether a policy step comes before its weight step, and not after it; where both are one pass, or
+            a policy step is due after every epoch, this is of no account.
         is_one_pass: Whether weights and policy learn from one pass on a train batch.
         is_virtual: Whether `feedback` wants a `Virtual` instead of a loss.
         probes: Whether gates may probe candidates.
@@ -56,8 +61,10 @@ class Needs:
     data: str = "valid"
     outcome: str = "loss"
     norm: str = "any"
+    kernels: str = "any"
     draws: int = 1
     every: int = 1
+    policy_first: bool = False
     is_one_pass: bool = False
     is_virtual: bool = False
     probes: bool = False

@@ -10,9 +10,10 @@ b = `exponent`, t = `tolerance`,
     linear    L + w E
     relative  L + w (E - R) / R
     power     w L (log E / log R)^b
-    band      L + w log E if F > (1 + t) R, L - w log E if F < (1 - t) R, else L.
+    band      L + w log E if F > (1 + t) R, L - w log E if F < (1 - t) R, else L; TAS has w = 2 and t = 0.05.
 
-*Departures*: E is over the whole policy, also for two paths, where the code of ProxylessNAS takes the two alone.
+*Departures*: E is over the whole policy, also for two paths, where the code of ProxylessNAS takes the two alone. The
+released code of TAS tolerates nothing above R, and below it t times the cost of the largest child; here is the paper's.
 """
 
 from __future__ import annotations

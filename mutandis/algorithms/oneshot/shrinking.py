@@ -1,31 +1,36 @@
 """Progressive shrinking: the largest child first, smaller ones step by step, and then a search on the weights.
 
 Cai, Gan, Wang, Zhang, Han: Once-for-All: Train One Network and Specialize It for Efficient Deployment, ICLR 2020, arXiv
-1908.09791, Sec. 3.3 and appendix B. Sandwich rule: Yu, Huang: Universally Slimmable Networks and Improved Training
+1908.09791, Sec. 3.3 and 4.1, appendix B. Sandwich rule: Yu, Huang: Universally Slimmable Networks and Improved Training
 Techniques, ICCV 2019, arXiv 1903.05134, Sec. 3.2.
 
-*Departures*: the teacher is up to the loss that a loop trains on, and step sizes by phase are up to its schedule.
-Gradients of the paths of a weight step are added up, as in the reference code.
+*Departures*: the teacher is up to the loss that a loop trains on (`mu.flows.distillation_loss`), step sizes by phase
+to its schedule (`OnceForAll.published_schedule`), and matrices between kernels to the shared program (`transform`).
+Channels are not sorted by the norm of their weights before widths open. The search at the end measures children,
+where the paper predicts their accuracy. Gradients of the paths of a weight step are added up, as in the released code.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from mutandis.algorithms.base import Algorithm, Search, need_instance, need_int, need_number, settings
-from mutandis.algorithms.oneshot.protocol import Cost, OneShot, SharedSearch
+from mutandis.algorithms.base import Algorithm, need_instance, need_int, need_number, settings
+from mutandis.algorithms.oneshot.protocol import Cost, SharedSearch, need_fraction
 from mutandis.algorithms.oneshot.selections import sizes
-from mutandis.algorithms.oneshot.single_path import UniformSearch, searched
+from mutandis.algorithms.oneshot.single_path import SearchedAfter, UniformSearch, searched
 from mutandis.algorithms.oneshot.top_k import TopKEvolution
 from mutandis.errors import SettingError
 from mutandis.hyper import DNA, Point, SearchSpace
 from mutandis.hyper.rng import Rng
 
-_FULL, _KERNEL, _FIRST, _SECOND = 180, 125, 25, 125
-"""Epochs of the reference code: of the largest child, of kernel sizes, and of two phases of depths and widths each."""
+_FULL, _KERNEL, _FIRST, _SECOND = (180, 2.6), (125, 0.96), (25, 0.08), (125, 0.24)
+"""Epochs and first step size: of the largest child (Cai et al. 2020, Sec. 4.1), of kernel sizes, and of the two phases
+each of depths and of widths (appendix B; the released code has 120 epochs and 5 of warm-up where the paper has 125)."""
+_RUN = (_FULL, _KERNEL, _FIRST, _SECOND, _FIRST, _SECOND)
 
 
 @settings
@@ -69,7 +74,7 @@ class Phase:
 
 
 @settings
-class OnceForAll(OneShot):
+class OnceForAll(SearchedAfter):
     """Trains the largest child first and smaller ones phase by phase, and then searches on the weights like SPOS.
 
         OnceForAll((("kernel",), ("depth",), ("width",)))
@@ -85,6 +90,8 @@ class OnceForAll(OneShot):
             smallest; there are then at least `num_paths` of 3.
         search: The algorithm that searches at the end.
         num_trials: How many DNAs it may measure.
+        transform: Whether kernels of several sizes must be shared as published, through matrices
+            (`mu.share_weights(..., kernels="transform")`); a run on others is refused then.
 
     Raises:
         SettingError: a setting is of the wrong kind or out of its range.
@@ -95,10 +102,12 @@ class OnceForAll(OneShot):
     sandwich: bool = False
     search: Algorithm = TopKEvolution()
     num_trials: int = 1000
+    transform: bool = False
 
     def __post_init__(self) -> None:
         need_number("OnceForAll.warmup", self.warmup, low=0.0, below=1.0)
         need_instance("OnceForAll.sandwich", self.sandwich, bool, "sandwich=True")
+        need_instance("OnceForAll.transform", self.transform, bool, "transform=True")
         need_instance("OnceForAll.search", self.search, Algorithm, "OnceForAll(stages, search=RegularizedEvolution())")
         need_int("OnceForAll.num_trials", self.num_trials, 1)
         for stage in self.stages:
@@ -112,10 +121,16 @@ class OnceForAll(OneShot):
     @classmethod
     def published(cls, *, kernels: Sequence[str], depths: Sequence[str], widths: Sequence[str], **others: Any
                   ) -> OnceForAll:  # fmt: skip
-        """Returns the phases of the reference code, in its epochs: the largest child, then kernels, depths and widths.
+        """Returns the phases of the paper: 180 epochs of the largest child, then kernels, depths and widths.
 
-        Depths and widths open their second largest size first, and all sizes in a further phase; a weight step takes
-        one path while kernels open, two with depths and four with widths.
+        All kernel sizes open at once, for 125 epochs. Depths and widths each open their second largest size first, for
+        25 epochs, and all sizes in a further phase of 125. A weight step takes one path while kernels open, two with
+        depths and four with widths. Of a run of other length, the phases have the same shares.
+
+            algorithm = OnceForAll.published(kernels=..., depths=..., widths=..., transform=True)
+            shared = mu.share_weights(program, x, kernels="transform")
+            mu.one_shot(shared, algorithm, ..., epochs=605, schedule=OnceForAll.published_schedule,
+                        optimizer=lambda w: torch.optim.SGD(w, 2.6, 0.9, nesterov=True, weight_decay=3e-5))
 
         Args:
             kernels: Paths or names of the decisions about kernel sizes.
@@ -124,23 +139,29 @@ class OnceForAll(OneShot):
             others: Other settings.
         """
         phases = (
-            Phase(tuple(kernels), _KERNEL),
-            Phase(tuple(depths), _FIRST, num_sizes=2, num_paths=2),
-            Phase(tuple(depths), _SECOND, num_paths=2),
-            Phase(tuple(widths), _FIRST, num_sizes=2, num_paths=4),
-            Phase(tuple(widths), _SECOND, num_paths=4),
+            Phase(tuple(kernels), _KERNEL[0]),
+            Phase(tuple(depths), _FIRST[0], num_sizes=2, num_paths=2),
+            Phase(tuple(depths), _SECOND[0], num_paths=2),
+            Phase(tuple(widths), _FIRST[0], num_sizes=2, num_paths=4),
+            Phase(tuple(widths), _SECOND[0], num_paths=4),
         )
-        total = _FULL + sum(phase.share for phase in phases)
-        return cls(phases, **{"warmup": _FULL / total, **others})
+        return cls(phases, **{"warmup": _FULL[0] / sum(epochs for epochs, _ in _RUN), **others})
 
-    @property
-    def objectives(self) -> str:  # type: ignore[override]
-        """Those of the search."""
-        return self.search.objectives
+    @staticmethod
+    def published_schedule(fraction: float) -> float:
+        """Returns the factor of a first step size of 2.6, for batches of 2048, after a fraction of a published run.
 
-    def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
-        """Begins the search at the end, by trials."""
-        return self.search.start(space, seed=seed, num_objectives=num_objectives)
+        Every phase falls to 0 along a cosine, from 2.6 (the largest child), 0.96 (kernels), 0.08 and 0.24 (depths),
+        0.08 and 0.24 (widths).
+
+        Raises:
+            SettingError: the fraction is not in [0, 1].
+        """
+        starts = [0, *accumulate(epochs for epochs, _ in _RUN)]
+        place = need_fraction(fraction) * starts[-1]
+        number = max(i for i in range(len(_RUN)) if starts[i] <= place)
+        epochs, rate = _RUN[number]
+        return rate / _FULL[1] * 0.5 * (1.0 + math.cos(math.pi * (place - starts[number]) / epochs))
 
     def start_shared(self, space: SearchSpace, *, seed: int, cost: Cost | None = None) -> SharedSearch:
         """Begins a run with the largest child.
@@ -169,7 +190,8 @@ class OnceForAll(OneShot):
             return max(plan.num_paths(fraction), 3 if self.sandwich else 1) if plan.has_begun(fraction) else 1
 
         derive = searched("OnceForAll", bare, self.search, self.num_trials)
-        return UniformSearch("OnceForAll", seed, draw, derive, "recalibrate", num_paths)
+        kernels = "transform" if self.transform else "any"
+        return UniformSearch("OnceForAll", seed, draw, derive, "recalibrate", num_paths, kernels)
 
     def _plan(self, space: SearchSpace) -> Plan:
         phases = tuple(p if isinstance(p, Phase) else Phase(p, is_gradual=True) for p in self.stages)

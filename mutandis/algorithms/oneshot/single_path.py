@@ -73,8 +73,27 @@ class RSPS(OneShot):
         return UniformSearch("RSPS", seed, lambda rng, fraction, place: bare.random(rng), derive, "any")
 
 
+class SearchedAfter(OneShot):
+    """Settings of an algorithm that trains weights first, and searches on them, frozen, by another one.
+
+    Attributes:
+        search: The other one.
+    """
+
+    search: Algorithm
+
+    @property
+    def objectives(self) -> str:  # type: ignore[override]
+        """Those of the search."""
+        return self.search.objectives
+
+    def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
+        """Begins the search on the weights, by trials."""
+        return self.search.start(space, seed=seed, num_objectives=num_objectives)
+
+
 @settings
-class SPOS(OneShot):
+class SPOS(SearchedAfter):
     """Trains weights on uniform random paths, and then searches on them, frozen, by another algorithm.
 
     Constraints belong into that algorithm: `SPOS(Constrained(RegularizedEvolution(), is_cheap))`.
@@ -106,15 +125,6 @@ class SPOS(OneShot):
             raise SettingError("cannot use a setting", at="SPOS.cost_bins", got=self.cost_bins,
                                expected="two or more edges, each above the one before",
                                fix="write cost_bins=(290, 300, 310)")  # fmt: skip
-
-    @property
-    def objectives(self) -> str:  # type: ignore[override]
-        """Those of the search."""
-        return self.search.objectives
-
-    def start(self, space: SearchSpace, *, seed: int, num_objectives: int = 1) -> Search:
-        """Begins the search of the second phase, by trials."""
-        return self.search.start(space, seed=seed, num_objectives=num_objectives)
 
     @property
     def weighs_cost(self) -> bool:
@@ -182,11 +192,13 @@ class UniformSearch(SharedSearch):
         derive: Searches on the trained weights.
         norm: What layers need.
         num_paths: How many paths a weight step takes, by the fraction of the run that is done.
+        kernels: How kernels of several sizes must share their weights.
     """
 
     def __init__(self, name: str, seed: int, draw: Draw, derive: Derive, norm: str,
-                 num_paths: Callable[[float], int] = lambda fraction: 1) -> None:  # fmt: skip
-        self.needs = Needs(data="none", outcome="none", norm=norm, draws=0, selection="index", paths=num_paths(0.0))
+                 num_paths: Callable[[float], int] = lambda fraction: 1, kernels: str = "any") -> None:  # fmt: skip
+        self.needs = Needs(data="none", outcome="none", norm=norm, kernels=kernels, draws=0, selection="index",
+                           paths=num_paths(0.0))  # fmt: skip
         self._name = name
         self._num_paths = num_paths
         self._place = 0
@@ -248,4 +260,4 @@ class UniformSearch(SharedSearch):
         self._place = state["place"]
 
 
-__all__ = ["RSPS", "SPOS", "Draw", "UniformSearch", "searched"]
+__all__ = ["RSPS", "SPOS", "Draw", "SearchedAfter", "UniformSearch", "searched"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,16 @@ class Drawn:
     steps: tuple[Step, ...]
     log_prob: float
     reward: float
+
+
+def drawn_state(batch: Iterable[Drawn]) -> list[Any]:
+    """Returns answered proposals as JSON."""
+    return [[[step.option for step in drawn.steps], drawn.log_prob, drawn.reward] for drawn in batch]
+
+
+def drawn_from(codec: Codec, state: Iterable[Any]) -> list[Drawn]:
+    """Returns the answered proposals of a state."""
+    return [Drawn(codec.trace(options), log_prob, reward) for options, log_prob, reward in state]
 
 
 class Pending:
@@ -111,4 +122,4 @@ class Baseline:
         self._sum, self._weight = state
 
 
-__all__ = ["Baseline", "Drawn", "Pending"]
+__all__ = ["Baseline", "Drawn", "Pending", "drawn_from", "drawn_state"]

@@ -21,15 +21,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from random import Random
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mutandis.algorithms.policies.categorical import drawn
-from mutandis.algorithms.policies.priors import OptionPrior
+from mutandis.algorithms.policies.priors import OptionPrior, priors_by_slot
 from mutandis.algorithms.sequences import Codec, Legal, Slot, Step
-from mutandis.hyper import DNA
+from mutandis.hyper import DNA, SearchSpace
+from mutandis.hyper.rng import Rng
 
 State = list[tuple[Tensor, Tensor]]
 
@@ -59,6 +61,23 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class ControllerSettings(Protocol):
+    """The settings of an algorithm that has a controller; see `Controller`."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def tanh_constant(self) -> float | None: ...
+    @property
+    def init_range(self) -> float: ...
+    @property
+    def priors(self) -> tuple[OptionPrior, ...]: ...
 
 
 class Controller:
@@ -110,6 +129,34 @@ class Controller:
         self._start_biases()
         rows = [[min(first + i, last - 1) for i in range(self._width)] for first, last in pairwise(self._offsets)]
         self._rows_SM = torch.tensor(rows, dtype=torch.long).reshape(len(rows), self._width)
+
+    @classmethod
+    def of(cls, settings: ControllerSettings, space: SearchSpace, codec: Codec, rng: Rng) -> Controller:
+        """Returns the controller of an algorithm, its weights drawn from a generator of its own.
+
+        Raises:
+            SettingError: a prior does not fit its decision.
+            DecisionError: a prior names no decision.
+        """
+        return cls(
+            codec,
+            hidden_size=settings.hidden_size,
+            num_layers=settings.num_layers,
+            temperature=settings.temperature,
+            tanh_constant=settings.tanh_constant,
+            init_range=settings.init_range,
+            generator=torch.Generator().manual_seed(rng.derive("weights").getrandbits(63)),
+            priors=priors_by_slot(settings.priors, space, codec),
+        )
+
+    def state(self) -> str:
+        """Returns the weights as text: base64 of their float32 bytes."""
+        return packed(self.weights)
+
+    @torch.no_grad()
+    def set_state(self, state: str) -> None:
+        """Goes on from weights."""
+        self.weights.copy_(unpacked(state))
 
     @torch.no_grad()
     def _start_biases(self) -> None:

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from mutandis.algorithms.base import JSON, Algorithm, Search, need_int, need_number, need_one_of, settings
-from mutandis.algorithms.policies.answers import Baseline, Drawn, Pending
+from mutandis.algorithms.policies.answers import Baseline, Drawn, Pending, drawn_from, drawn_state
 from mutandis.algorithms.policies.controller import Controller, one_thread, packed, unpacked
-from mutandis.algorithms.policies.priors import OptionPrior, need_priors, priors_by_slot
+from mutandis.algorithms.policies.priors import OptionPrior, need_priors
 from mutandis.algorithms.policies.reinforce import Adam
 from mutandis.algorithms.sequences import Codec
 from mutandis.hyper import Feedback, Proposal, SearchSpace
@@ -167,16 +167,7 @@ class _ControllerSearch(Search):
         self._settings = settings
         self._codec = Codec(space, settings.bins, canonical=True)
         self._rng = Rng(seed, "policy rnn")
-        self._controller = Controller(
-            self._codec,
-            hidden_size=settings.hidden_size,
-            num_layers=settings.num_layers,
-            temperature=settings.temperature,
-            tanh_constant=settings.tanh_constant,
-            init_range=settings.init_range,
-            generator=torch.Generator().manual_seed(self._rng.derive("weights").getrandbits(63)),
-            priors=priors_by_slot(settings.priors, space, self._codec),
-        )
+        self._controller = Controller.of(settings, space, self._codec, self._rng)
         self._optimizer = VectorAdam(self._controller.weights, settings.learning_rate)
         self._baseline = Baseline(settings.baseline_decay)
         self._pending = Pending(space, self._codec)
@@ -221,23 +212,20 @@ class _ControllerSearch(Search):
     def state_dict(self) -> JSON:
         return {
             "rng": self._rng.state(),
-            "weights": packed(self._controller.weights),
+            "weights": self._controller.state(),
             "adam": self._optimizer.state(),
             "baseline": self._baseline.state(),
-            "batch": [[[step.option for step in d.steps], d.log_prob, d.reward] for d in self._batch],
+            "batch": drawn_state(self._batch),
             "pending": self._pending.state(),
             "proposed": self._proposed,
         }
 
     def load_state_dict(self, state: JSON) -> None:
         self._rng.set_state(state["rng"])
-        with torch.no_grad():
-            self._controller.weights.copy_(unpacked(state["weights"]))
+        self._controller.set_state(state["weights"])
         self._optimizer.set_state(state["adam"])
         self._baseline.set_state(state["baseline"])
-        self._batch = [
-            Drawn(self._codec.trace(options), log_prob, reward) for options, log_prob, reward in state["batch"]
-        ]
+        self._batch = drawn_from(self._codec, state["batch"])
         self._pending.set_state(state["pending"])
         self._proposed = state["proposed"]
 

@@ -50,7 +50,7 @@ def one_shot(
         result = mu.one_shot(shared, mu.algorithms.RSPS(), train=loader, valid=other, epochs=50)
         result.dna, result.child()
 
-    For another algorithm, only that argument changes. After each weight step on a batch of `train` comes, when the
+    For another algorithm, only that argument changes. With each weight step on a batch of `train` comes, when the
     algorithm wants it, a policy step on a batch of `valid`. Any algorithm of trials is fine too: see `train_with`.
 
     Where torch.distributed was started (torchrun), all processes call this alike, each with its share of the data, such

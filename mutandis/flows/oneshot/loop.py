@@ -105,7 +105,7 @@ class Step:
 
     Attributes:
         kind: `weights`, `policy` or `both`.
-        number: Of the weight step that it is or comes after, from 0.
+        number: Of the weight step that it is, or that are done before a policy step.
         moves_weights: Whether the optimizer shall step after it.
         wants: What it is answered with: `loss`, a scalar tensor with its graph; `reward`, a number, larger is better;
             or `none`, where an answer is heard and teaches nothing.
@@ -140,6 +140,10 @@ class Step:
             return
         team, search = self._loop.team, self._loop.search
         if self.wants == "reward":
+            if isinstance(outcome, Tensor) and outcome.requires_grad:
+                raise SettingError("cannot learn from an outcome", at="step", got="a loss with its graph",
+                                   expected="a reward, a number, larger is better",
+                                   fix="pass step(accuracy), or step(-loss.item())")  # fmt: skip
             search.feedback(self._selections, reward=team.mean(float(outcome)))
             return
         if not isinstance(outcome, Tensor):
@@ -190,7 +194,8 @@ class Steps:
             self._plan()
         kind = self._due.popleft()
         chosen = self.search.weights() if kind == WEIGHTS else self.search.policy()
-        relay = Relay(chosen) if kind != WEIGHTS and not self.team.is_alone else None
+        # One pass for both may be several backward passes, over parts of a batch; all meet in the relay.
+        relay = Relay(chosen) if kind == BOTH or (kind != WEIGHTS and not self.team.is_alone) else None
         moves = kind != POLICY and (not self._due or self._due[0] != WEIGHTS)
         step = Step(self, kind, chosen, relay, number=self.count, moves_weights=moves)
         self.count += moves
@@ -208,11 +213,11 @@ class Steps:
         if needs.is_one_pass:
             self._due.append(BOTH)
             return
-        self._due.extend([WEIGHTS] * getattr(needs, "paths", 1))
-        done = self.count + 1
-        is_due = done % self._epoch == 0 if needs.every == 0 else done % needs.every == 0
-        if is_due and needs.data != "none":
-            self._due.extend([POLICY] * needs.draws)
+        weights, policy = [WEIGHTS] * needs.paths, [POLICY] * (0 if needs.data == "none" else needs.draws)
+        is_first = needs.policy_first and needs.every > 0
+        is_due = (self.count + (not is_first)) % (needs.every or self._epoch) == 0
+        self._due.extend([*(policy if is_due and is_first else ()), *weights])
+        self._due.extend(policy if is_due and not is_first else ())
 
     def _leave(self) -> None:
         step, self._current = self._current, None
@@ -221,7 +226,7 @@ class Steps:
             context.__exit__(None, None, None)
         if step is not None and step.wants != "none" and not step.is_answered:
             warnings.warn(
-                f"the policy step after weight step {step.number} was not answered, so nothing was learnt; call "
+                f"the policy step after {step.number} weight steps was not answered, so nothing was learnt; call "
                 "step(loss) in every turn of the loop",
                 MutandisWarning,
                 stacklevel=3,

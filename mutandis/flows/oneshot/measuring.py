@@ -21,6 +21,7 @@ Loss = Callable[[Any, Any], Tensor]
 """The loss of a live program on a batch."""
 Metric = Callable[[Any, Any], float]
 """What a live program is worth on a batch; larger is better."""
+_LABELS = (torch.int64, torch.uint8)  # Those that cross-entropy takes for classes.
 NORMS = ("any", "batch_no_affine", "batch_affine", "recalibrate")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -117,15 +118,29 @@ class Measures:
             return float(self._metric(child, batch))
 
     def _cross_entropy(self, child: Any, batch: Any) -> Tensor:
-        x, y = batch
-        return F.cross_entropy(self._shared.module(x), y)
+        x, y = _pair(batch)
+        logits = self._shared.module(x)
+        if isinstance(y, Tensor) and y.dtype not in _LABELS and y.shape != logits.shape:
+            raise SettingError("cannot compare outputs with labels", at="batch[1]",
+                               got=f"{str(y.dtype).removeprefix('torch.')} of shape {tuple(y.shape)}",
+                               expected=f"classes as int64, or probabilities of shape {tuple(logits.shape)}",
+                               fix="pass y.long() for classes, or loss= for another task")  # fmt: skip
+        return F.cross_entropy(logits, y)
 
     def _accuracy(self, child: Any, batch: Any) -> float:
-        x, y = batch
+        x, y = _pair(batch)
         return float((self._shared.module(x).argmax(1) == y).float().mean())
 
     def _minus_loss(self, child: Any, batch: Any) -> float:
         return -float(self.loss_of(child, batch))
+
+
+def _pair(batch: Any) -> tuple[Any, Any]:
+    if not isinstance(batch, (list, tuple)) or len(batch) != 2:
+        given = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, (list, tuple, dict)) else "")
+        raise SettingError("cannot tell inputs from labels", at="batch", got=given, expected="a pair (x, y)",
+                           fix="pass loss=lambda child, batch: ..., and metric= likewise")  # fmt: skip
+    return batch[0], batch[1]
 
 
 @contextmanager

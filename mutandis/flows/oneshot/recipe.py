@@ -30,6 +30,15 @@ def cosine(fraction: float) -> float:
     return _LAST + (1.0 - _LAST) * 0.5 * (1.0 + math.cos(math.pi * fraction))
 
 
+_FUNCTIONS = {
+    "loss": "pass loss=lambda child, batch: F.cross_entropy(child(batch[0]), batch[1])",
+    "metric": "leave it out for accuracy, or pass metric=lambda child, batch: ..., larger is better",
+    "optimizer": "pass optimizer=lambda weights: torch.optim.SGD(weights, lr=0.1)",
+    "schedule": "pass the factor of the step size by what is done: schedule=lambda done: 1.0 - done",
+}
+"""What is called, with an example."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How weights are trained and children measured; the arguments of `one_shot`, which explains them.
@@ -54,6 +63,11 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("epochs", "num_eval_batches", "num_calibration"):
             need_int(f"one_shot.{name}", getattr(self, name), 1)
+        for name, fix in _FUNCTIONS.items():
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise SettingError("cannot use a setting", at=f"one_shot.{name}", got=value, expected="a function",
+                                   fix=fix)  # fmt: skip
         if self.clip is not None:
             need_number("one_shot.clip", self.clip, above=0.0)
         need_number("one_shot.collapse", self.collapse, above=0.0)

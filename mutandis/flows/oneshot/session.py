@@ -109,9 +109,12 @@ class Session:
             self._search.progress(fraction)
             self._set_rates(fraction)
             batch = moved(given, self.measures.device)
-            losses.append(self._one_pass(batch) if needs.is_one_pass else self._weight_step(batch))
             count = done * self.num_steps + step + 1
-            if not needs.is_one_pass and needs.every > 0 and count % needs.every == 0:
+            is_due = not needs.is_one_pass and needs.every > 0 and (count - needs.policy_first) % needs.every == 0
+            if is_due and needs.policy_first:
+                outcomes += self._policy_steps(valid, batch)
+            losses.append(self._one_pass(batch) if needs.is_one_pass else self._weight_step(batch))
+            if is_due and not needs.policy_first:
                 outcomes += self._policy_steps(valid, batch)
             tell(count, losses[-1])
         self._search.progress((done + 1) / self._recipe.epochs)
@@ -137,6 +140,10 @@ class Session:
         return self._step(torch.stack(losses).mean())
 
     def _backward(self, loss: Tensor) -> None:
+        if not loss.requires_grad:
+            raise SettingError("cannot train on a loss", at="loss", got="a tensor without a graph",
+                               expected="a loss that hangs on the weights",
+                               fix="return it without detach(), item() or no_grad()")  # fmt: skip
         scaled = loss if self.scaler is None else self.scaler.scale(loss)
         scaled.backward()  # type: ignore[no-untyped-call]
 
@@ -146,16 +153,14 @@ class Session:
 
     def _one_pass(self, batch: Any) -> float:
         chosen = self._search.policy()
-        relay = Relay(chosen) if self._is_relayed else None
-        with running(self._shared, chosen if relay is None else relay.copies) as child:
+        relay = Relay(chosen)  # Code that runs parts of a pass twice, as checkpoints do, may go backward twice.
+        with running(self._shared, relay.copies) as child:
             self._refuse_late_weights()
             loss = self.measures.loss_of(child, batch)
             self._backward(loss)
         if self._search.needs.outcome == "loss":
-            told = loss.detach()
-            if relay is not None:
-                gradients = [leaf.grad for leaf in relay.leaves]
-                told = relay.loss(self.team.mean(float(told)), gradients, self.team, self._scale)
+            gradients = [leaf.grad for leaf in relay.leaves]
+            told = relay.loss(self.team.mean(float(loss.detach())), gradients, self.team, self._scale)
             self._search.feedback(chosen, loss=told)
         return self._step(loss)
 
@@ -252,6 +257,10 @@ def length_of(batches: Iterable[Any], name: str) -> int:
         raise SettingError("cannot train on batches", at=f"one_shot.{name}", got=batches,
                            expected="something that can be gone through every epoch, such as a DataLoader or a list",
                            fix="pass the loader, not iter(loader)")  # fmt: skip
+    if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
+        raise SettingError("cannot train on batches", at=f"one_shot.{name}", got=batches,
+                           expected="batches, such as a DataLoader or a list",
+                           fix="pass torch.utils.data.DataLoader(dataset, batch_size=64)")  # fmt: skip
     count = len(batches) if isinstance(batches, Sized) else sum(1 for _ in batches)
     if count == 0:
         raise SettingError("cannot train on batches", at=f"one_shot.{name}", got=batches,

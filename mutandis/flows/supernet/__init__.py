@@ -9,10 +9,9 @@ from mutandis.flows.supernet.selections import Gate as Gate
 from mutandis.flows.supernet.selections import Mixture as Mixture
 from mutandis.flows.supernet.selections import Subset as Subset
 from mutandis.flows.supernet.shared import Shared as Shared
-from mutandis.flows.supernet.sharing import lowering_report as lowering_report
 from mutandis.flows.supernet.sharing import share_weights as share_weights
-from mutandis.flows.supernet.store import SharedModule as SharedModule
+from mutandis.flows.supernet.tensors.module import SharedModule as SharedModule
 from mutandis.flows.supernet.verify import Verification as Verification
 
 __all__ = ["Choice", "Gate", "Guard", "LoweringReport", "Mixture", "Shared", "SharedModule", "Subset", "Verification",
-           "lowering_report", "share_weights"]  # fmt: skip
+           "share_weights"]  # fmt: skip

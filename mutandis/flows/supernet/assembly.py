@@ -16,14 +16,17 @@ from torch import nn
 
 from mutandis.errors import LoweringError
 from mutandis.flows.supernet.choices.contexts import Context
-from mutandis.flows.supernet.cuts import Cut, is_box, region
-from mutandis.flows.supernet.late import LateBuffers, LateRecord, LiveTable, copy_error
+from mutandis.flows.supernet.choices.placed import Placed
+from mutandis.flows.supernet.cuts import Cut
+from mutandis.flows.supernet.late import LateBuffers, LateRecord, LiveApply, LiveTable
 from mutandis.flows.supernet.lowering.children import Child
 from mutandis.flows.supernet.lowering.dependencies import Dependencies
 from mutandis.flows.supernet.lowering.facts import RECORD, state_buffers
 from mutandis.flows.supernet.lowering.partition import Part, Partition
 from mutandis.flows.supernet.selections import Choice, Selection
-from mutandis.flows.supernet.store import Loan, Store
+from mutandis.flows.supernet.store import Store
+from mutandis.flows.supernet.tensors.loans import Loan
+from mutandis.flows.supernet.tensors.refresh import Refresh, put
 
 _MOST = 1024
 
@@ -115,6 +118,7 @@ class Assembly:
         self._mounted_at: dict[str, tuple[Instance, tuple[Any, ...]]] = {}
         self._choices: dict[tuple[Any, ...], Choice] = {}
         self._context = Context(dependencies.space, {}, {})
+        self._placed = Placed()
         self._homes: weakref.WeakKeyDictionary[nn.Module, Home] = weakref.WeakKeyDictionary()
         self.values: tuple[Any, ...] | None = None
         self.roots: list[nn.Module] = []
@@ -185,17 +189,19 @@ class Assembly:
     def _lend(self, instance: Instance) -> None:
         gathered: dict[str, list[tuple[Loan, Cut]]] = {}
         for loan, cut in instance.loans:
-            if not is_box(cut):
+            if not self._store.is_lasting(loan.key, cut):
                 gathered.setdefault(loan.path, []).append((loan, cut))
         for path, entries in gathered.items():
-            # Copies of gathered rows are stale after a step, and their graph is gone after a backward pass.
-            hook = _Refresh(self._store, entries)
+            # Copies of gathered rows, and products, are stale after a step, and their graph is gone after a backward.
+            hook = Refresh(self._store, entries)
             instance.tree[path].register_forward_pre_hook(hook)
             if any(loan.is_buffer for loan, _ in entries):
                 instance.tree[path].register_forward_hook(hook.write_back)
 
     def _mark(self, instance: Instance) -> None:
-        """Lets modules that hold parts of tensors refuse to be copied by name."""
+        """Lets modules move with all shared tensors only, and those that hold parts refuse to be copied by name."""
+        for path, layer in instance.tree.items():
+            layer.__dict__["_apply"] = LiveApply(layer, path, lambda: self.roots, self._store.module._apply)
         for path in {loan.path for loan, _ in instance.loans if self._store.is_elastic(loan.key)}:
             module: Any = instance.tree[path]
             module._parameters = LiveTable(module._parameters)
@@ -259,12 +265,27 @@ class Assembly:
                     "cannot run several arms of a choice at once",
                     at=f"{self._known.point(index).key or '(the root)'}, {effects[0] or '(the root)'}",
                     expected="a choice that only decides which layer stands at a place",
-                    fix="select one arm at a time, or make what else it decides a decision of its own",
+                    fix="make what else it decides a decision of its own, or select one arm at a time, as ENAS(), "
+                    "RSPS() and TuNAS(op_warmup=0.0) do",
                 )
-        self._context = Context(self._known.space, selections, below)
+        self._placed, self._context = Placed(), Context(self._known.space, selections, below)
         self._mounted_at.clear()
 
+    def deselect(self, values: tuple[Any, ...]) -> bool:
+        """Ends a selection where arms in the places of choices are all that raw values need, or returns False."""
+        if self.values != values or any(type(root) is Choice for root in self.roots) or not self._placed.leave(values):
+            return False
+        self._placed, self._context = Placed(), Context(self._known.space, {}, {})
+        return True
+
     def _choice(self, part: Part, values: Sequence[Any], index: int) -> nn.Module:
+        if part.is_unit and len(part.arms) == 1 and self._context.single(index, values):
+            instance = self._find(part, values)
+            known = self._choices.get((part.path, (values[index], id(instance.module))))
+            if known is not None and instance.epoch == self._store.epoch:  # As below, in half of the time.
+                known.__dict__["selection"] = self._context.selection(index)
+                _set_mode(instance.module, known.training)
+                return known
         with self._context.arms(index, values) as inside:
             arms = {arm: self._mount(part, given) for arm, given in inside.items()}
         key = (part.path, *((arm, id(module)) for arm, module in arms.items()))
@@ -272,7 +293,7 @@ class Assembly:
         if made is None:
             if len(self._choices) >= _MOST:
                 self._choices.clear()
-            made = self._choices[key] = Choice(arms, self._context.selection(index), part.path)
+            made = self._choices[key] = Choice(arms, self._context.selection(index), part.path, index)
         made.__dict__["selection"] = self._context.selection(index)
         for module in arms.values():
             _set_mode(module, made.training)
@@ -296,6 +317,8 @@ class Assembly:
                 made = self._mount(part.layers[where], values)
                 if modules[name] is not made:
                     modules[name] = made
+                if type(made) is Choice:
+                    self._placed.add(instance.module, name, made)
                 _set_mode(made, instance.module.training)
             instance.layers and self._mounted_at.setdefault(part.path, state)
         return instance.module
@@ -341,38 +364,6 @@ class Assembly:
         self._store.renew()
         if self.values is not None:
             self.switch(self.values)
-
-
-class _Refresh:
-    """Renews the gathered tensors of a layer before each of its forward passes."""
-
-    def __init__(self, store: Store, entries: list[tuple[Loan, Cut]]) -> None:
-        self._store = store
-        self._entries = entries
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        raise copy_error()
-
-    def __call__(self, module: nn.Module, inputs: Any) -> None:
-        self._store.renew_gathered(self._entries)
-        for loan, cut in self._entries:
-            put(module, loan, self._store.lend(loan.key, cut))
-
-    def write_back(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """Puts gathered running statistics, which the pass has changed, where they belong."""
-        if not module.training:
-            return
-        for loan, cut in self._entries:
-            buffer = module._buffers.get(loan.name)
-            if loan.is_buffer and buffer is not None:
-                shared = self._store.tensor(loan.key)
-                shared[region(cut, shared.shape, shared.device)] = buffer
-
-
-def put(module: nn.Module, loan: Loan, tensor: torch.Tensor) -> None:
-    """Makes a tensor the parameter or buffer of a module, a view too."""
-    table: Any = module._buffers if loan.is_buffer else module._parameters
-    dict.__setitem__(table, loan.name, tensor)
 
 
 def _own_buffers(module: nn.Module) -> list[tuple[Any, str, torch.Tensor]]:

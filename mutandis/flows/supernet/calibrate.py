@@ -5,16 +5,18 @@ See Yu and Huang 2019 (arXiv 1903.05134, Sec. 3.2, "post-statistics") and Cai et
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import torch
 from torch import nn
 
+from mutandis.errors import SettingError
 from mutandis.flows.supernet.cuts import Cut, region
 from mutandis.flows.supernet.lowering.children import Child
-from mutandis.flows.supernet.store import Loan, Store
+from mutandis.flows.supernet.store import Store
+from mutandis.flows.supernet.tensors.loans import Loan
 
 _Norm = nn.modules.batchnorm._NormBase
 NORMS = (_Norm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -38,7 +40,11 @@ def calibrate(
 
     Returns:
         How many batches were used.
+
+    Raises:
+        SettingError: there is no batch, or a tensor in place of batches.
     """
+    given = _need_batches(batches, most)
     everything = [m for root in roots for m in root.modules()]
     norms = [m for m in everything if isinstance(m, _Norm) and m.running_mean is not None]
     modes = [(m, m.training) for m in everything]
@@ -53,7 +59,7 @@ def calibrate(
     count = 0
     try:
         with torch.no_grad():
-            for batch in islice(batches, most):
+            for batch in given:
                 if run is not None:
                     run(subject, batch)
                 else:
@@ -65,6 +71,19 @@ def calibrate(
         for m, mode in modes:
             m.training = mode
     return count
+
+
+def _need_batches(batches: Iterable[Any], most: int | None) -> Iterator[Any]:
+    """Returns the batches, of which there is one; without it statistics would be lost, and no others come."""
+    if isinstance(batches, torch.Tensor):
+        raise SettingError("cannot calibrate norms", at="batches", got=f"a tensor of shape {tuple(batches.shape)}",
+                           expected="batches", fix="pass [x] for a single batch")  # fmt: skip
+    given = islice(batches, most)
+    first = list(islice(given, 1))
+    if not first:
+        raise SettingError("cannot calibrate norms", at="batches", got=batches, expected="at least one batch",
+                           fix="pass a loader or a list of inputs, not an iterator that is used up")  # fmt: skip
+    return chain(first, given)
 
 
 def _reset(loans: Sequence[tuple[Loan, Cut]], store: Store) -> None:

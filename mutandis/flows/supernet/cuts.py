@@ -1,13 +1,13 @@
 """Which part of a shared tensor a child uses: one rule per axis, by the kind of layer.
 
 By default the leading rows and columns. Kernels are cropped at their centre (Cai et al. 2020, arXiv 1908.09791, Sec.
-3.2, without its transformation matrices). Gates and packed projections are several blocks in one axis, of each of which
-the child uses the leading part.
+3.3; its matrices are in `tensors/kernels.py`). Gates and packed projections are several blocks in one axis, of each of
+which the child uses the leading part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,20 @@ Cut = tuple[Axis, ...]
 
 _GATES = {"LSTM": 4, "GRU": 3}
 _CELL_GATES: dict[type, int] = {nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNNCell: 1}
+
+
+def plain_place(tree: Mapping[str, nn.Module], path: str, name: str) -> tuple[str, str]:
+    """Returns the layer that a tensor is about and what it is called there; itself, unless it is parametrised.
+
+    Args:
+        tree: Modules by path.
+        path: Of the module that holds the tensor; a `ParametrizationList` for originals, as of `weight_norm`.
+        name: Of the tensor there.
+    """
+    if not isinstance(tree[path], nn.utils.parametrize.ParametrizationList):
+        return path, name
+    above, _, tensor = path.rpartition(".")
+    return above.removesuffix("parametrizations").removesuffix("."), tensor
 
 
 def cut_of(module: nn.Module, name: str, shape: Sequence[int], full: Sequence[int], at: str) -> Cut:
@@ -134,4 +148,5 @@ def region(cut: Cut, full: Sequence[int], device: torch.device) -> tuple[torch.T
     return tuple(p.to(device).reshape([-1 if i == r else 1 for i in ranks]) for r, p in zip(ranks, places))
 
 
-__all__ = ["Axis", "Cut", "blocks_index", "cut_of", "is_box", "is_whole", "num_blocks", "region", "signature", "take"]
+__all__ = ["Axis", "Cut", "blocks_index", "cut_of", "is_box", "is_whole", "num_blocks", "plain_place", "region",
+           "signature", "take"]  # fmt: skip

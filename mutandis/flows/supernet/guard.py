@@ -19,9 +19,11 @@ from typing import Any
 
 import torch
 
+from mutandis.errors import SettingError
 from mutandis.flows.supernet.cuts import Cut, is_box, is_whole, region, take
 from mutandis.flows.supernet.lending import Used
-from mutandis.flows.supernet.store import Key, Store
+from mutandis.flows.supernet.store import Store
+from mutandis.flows.supernet.tensors.loans import Key
 
 _MOST = 16384
 
@@ -95,6 +97,22 @@ class _Part:
             elif value is not self._given.get(name):
                 own[name] = value
         self._given = {}
+
+
+def need_shared(optimizer: Any, store: Store) -> None:
+    """Refuses an optimizer that moves no shared weight.
+
+    Raises:
+        SettingError: it is none, or moves other weights only.
+    """
+    fix = "make it over shared.module.parameters(), after share_weights, and move the module before"
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise SettingError("cannot guard an optimizer", at="guard", got=type(optimizer).__name__,
+                           expected="a torch.optim.Optimizer", fix=fix)  # fmt: skip
+    known = {id(store.tensor(key)) for key in store.every_key()}
+    if not any(id(p) in known for group in optimizer.param_groups for p in group["params"]):
+        raise SettingError("cannot guard an optimizer", at="guard", got=f"{type(optimizer).__name__} of other weights",
+                           expected="at least one of the shared weights", fix=fix)  # fmt: skip
 
 
 class Guard:
@@ -240,4 +258,4 @@ def _is_small(value: Any) -> bool:
     return not isinstance(value, torch.Tensor) or value.numel() <= 1
 
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "need_shared"]

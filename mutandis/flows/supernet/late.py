@@ -6,10 +6,12 @@ it at each switch would cost more than the switch; so the real child is built wh
 
 from __future__ import annotations
 
+import types
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from mutandis.errors import LoweringError
@@ -83,6 +85,52 @@ class LateRecord(Record):
         raise copy_error()
 
 
+class LiveApply:
+    """Stands for `module._apply` in the live program, through which `to`, `float` and `cuda` go.
+
+    PyTorch would move the parts of shared tensors that a module holds, and they would be parts no more.
+
+    Args:
+        owner: The module.
+        at: Where it stands.
+        roots: Returns the outermost modules of the live program.
+        move: Moves all shared tensors.
+    """
+
+    def __init__(self, owner: nn.Module, at: str, roots: Callable[[], list[nn.Module]],
+                 move: Callable[[Callable[..., Any]], Any]) -> None:  # fmt: skip
+        self._owner, self._at, self._roots, self._move = owner, at, roots, move
+
+    def __call__(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
+        """Moves all shared tensors where an outermost module is to move.
+
+        Raises:
+            LoweringError: another module is to move.
+        """
+        tensors = [t for module in self._owner.modules() for t in (*module._parameters.values(),
+                   *module._buffers.values()) if t is not None]  # fmt: skip
+        with torch.no_grad():
+            changed = [made for made in map(fn, tensors) if not any(made is t for t in tensors)]
+        if changed:
+            if not any(self._owner is root for root in self._roots()):
+                raise LoweringError(
+                    "cannot move a part of the live program",
+                    at=f"module {self._at}",
+                    got=f"{changed[0].dtype} on {changed[0].device}",
+                    expected="one place and type for all shared weights, of which its modules hold parts",
+                    fix="move all of them: shared.module.to(...)",
+                )
+            self._move(fn)
+        return self._owner
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _plain_apply, (self._owner,)  # A copy of a module is no part of a live program.
+
+
+def _plain_apply(module: nn.Module) -> Any:
+    return types.MethodType(type(module)._apply, module)
+
+
 def copy_error() -> LoweringError:
     """Returns the error for a copy of the live program."""
     return LoweringError(
@@ -92,4 +140,4 @@ def copy_error() -> LoweringError:
     )
 
 
-__all__ = ["LateBuffers", "LateRecord", "LiveTable", "copy_error"]
+__all__ = ["LateBuffers", "LateRecord", "LiveApply", "LiveTable", "copy_error"]

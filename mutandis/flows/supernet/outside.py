@@ -15,9 +15,11 @@ import torch
 
 from mutandis.errors import LoweringError, SpaceError
 from mutandis.flows.costs.measures import Forward, call, measure
-from mutandis.flows.supernet.cuts import Cut, take
+from mutandis.flows.supernet.cuts import Cut
 from mutandis.flows.supernet.lowering.children import Child
-from mutandis.flows.supernet.store import Key, Loan, SharedModule, Store
+from mutandis.flows.supernet.store import Store
+from mutandis.flows.supernet.tensors.loans import Key, Loan
+from mutandis.flows.supernet.tensors.module import SharedModule
 from mutandis.hyper import DNA, SearchSpace
 
 
@@ -33,6 +35,7 @@ class Saved:
         fixed: Names of parameters that take no gradient.
         values: Where the live program stands, or None.
         mode: Whether it is in training.
+        owned: The state of what the program around the modules makes and keeps, such as optimizers.
     """
 
     space: SearchSpace
@@ -42,6 +45,7 @@ class Saved:
     fixed: frozenset[str]
     values: tuple[Any, ...] | None
     mode: bool
+    owned: dict[str, Any]
 
 
 def saved(shared: Any) -> Saved:
@@ -50,7 +54,7 @@ def saved(shared: Any) -> Saved:
     fixed = frozenset(name for name, p in module.named_parameters() if not p.requires_grad)
     mode = live.roots[0].training if live.roots else live.mode
     return Saved(shared._plain, shared._settings, tuple(shared._met), dict(module.state_dict()), fixed, live.values,
-                 mode)  # fmt: skip
+                 mode, shared._owned.state())  # fmt: skip
 
 
 def fill_module(module: SharedModule, kept: Saved) -> None:
@@ -74,6 +78,7 @@ def restored(kind: Any, kept: Saved) -> Any:
     for values in kept.met:
         made._meet(values)
     fill_module(made.module, kept)
+    made._owned.load(kept.owned)
     if kept.values is not None:
         made._switch(kept.values)
         made._live.roots[0].train(kept.mode)
@@ -125,7 +130,7 @@ def copy_into(child: Child, loans: Sequence[tuple[Loan, Cut]], store: Store,
             module = child.tree[loan.path]
             own = (module._buffers if loan.is_buffer else module._parameters)[loan.name]
             assert own is not None
-            shared = take(store.tensor(loan.key) if tensors is None else tensors[loan.key], cut)
+            shared = store.taken(loan.key, cut, tensors)
             own.data = shared.detach().clone(memory_format=torch.contiguous_format)
         for module in child.tree.values():
             for name, buffer in module._buffers.items():
@@ -184,7 +189,9 @@ def priced(shared: Any, dna: DNA, what: Any, batch: Any, forward: Forward) -> fl
         return float(what(dna))
     before = shared._live.values
     try:
-        child = shared._switch(dna.values)
+        values = shared._builder.roots.filled(dna.values)
+        shared._mount(values)
+        child = shared._owned.anew(values)
         if callable(what):
             return float(what(child))
         like, run = shared._store.like(), shared._builder.roots.run
@@ -194,7 +201,7 @@ def priced(shared: Any, dna: DNA, what: Any, batch: Any, forward: Forward) -> fl
         return measure(child, what, parts if isinstance(batch, tuple) else parts[0], forward=forward)
     finally:
         if before is not None:
-            shared._switch(before)
+            shared._mount(before)
 
 
 def _alike(part: Any, like: torch.Tensor) -> Any:

@@ -7,13 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mutandis.errors import LoweringError
-from mutandis.flows.supernet.cuts import Cut, is_whole
+from mutandis.flows.supernet.cuts import Cut, is_whole, plain_place
 from mutandis.flows.supernet.lowering.children import Builder, Child
 from mutandis.flows.supernet.lowering.dependencies import Dependencies
 from mutandis.flows.supernet.lowering.labels import Desk
-from mutandis.flows.supernet.lowering.positions import Finder, Full, Labels
-from mutandis.flows.supernet.store import Loan, Store
+from mutandis.flows.supernet.lowering.layers import Full
+from mutandis.flows.supernet.lowering.positions import Finder, Labels
+from mutandis.flows.supernet.lowering.spares import Spare
+from mutandis.flows.supernet.store import Store
+from mutandis.flows.supernet.tensors.loans import Loan
 from mutandis.flows.supernet.verify import as_double
+from mutandis.hyper import DNA
 
 _LARGER = 3
 
@@ -57,18 +61,40 @@ class Placer:
 
     def _place(self, child: Child, cut: list[str]) -> None:
         """Finds where the cut tensors of a child stand, by comparing it with larger children."""
-        unknown, failure = cut, None
+        unknown, failure, failed_at = cut, None, ""
         if self.batch is not None:
             full = Full()
             for loan in self._store.loans(child):
                 shape = tuple(self._store.tensor(loan.key).shape)
-                full.note(loan.path, child.tree[loan.path], loan.name, shape)
-            finder = Finder(lambda: self._builder.build(child.values), self.batch, full,
-                            lambda: self._references(child.values, cut), self._desk)  # fmt: skip
-            child.places, unknown, failure = finder.places(), finder.unknown, finder.failure
+                path, name = plain_place(child.tree, loan.path, loan.name)
+                full.shapes[loan.path, loan.name] = shape
+                full.note(path, child.tree[path], name, shape)
+            spare = Spare(child, lambda: self._builder.build(child.values))
+            try:
+                finder = Finder(spare.fresh, self.batch, full, lambda: self._references(child.values, cut), self._desk,
+                                self.unproven)  # fmt: skip
+                places, unknown, failure, failed_at = finder.places(), finder.unknown, finder.failure, finder.failed_at
+            finally:
+                spare.give_back()
+            child.places = places
         self.unproven.update(unknown)
         if unknown and self._positions == "proven":
-            raise unknown_positions(unknown, self.batch is not None, failure)
+            if isinstance(failure, LoweringError):
+                raise failure
+            if failure is not None:
+                raise self._cannot_run(child, failure, failed_at)
+            raise unknown_positions(unknown, self.batch is not None)
+
+    def _cannot_run(self, child: Child, failure: Exception, path: str) -> LoweringError:
+        return LoweringError(
+            f"cannot run a child on the batch: {type(failure).__name__}: {failure}",
+            at=f"module {path}" if path else "the root",
+            got=DNA(self._builder.space.bare(), child.values),
+            expected="a batch that goes through every child, and in every child sizes that fit together",
+            fix="pass another batch, a tuple only for several arguments; make sizes that meet one decision, or "
+                "mu.derive one from the other; or pass "
+                "positions='leading' if only labels in the place of outputs cannot go through",
+        )  # fmt: skip
 
     def _references(self, values: tuple[Any, ...], paths: list[str]) -> Iterator[Labels]:
         """Yields passes through larger children: the largest, the largest alike, and those with most of a layer."""
@@ -83,15 +109,13 @@ class Placer:
             yield self._passes[other]
 
 
-def unknown_positions(paths: Sequence[str], has_batch: bool, failure: Exception | None) -> LoweringError:
+def unknown_positions(paths: Sequence[str], has_batch: bool) -> LoweringError:
     """Returns the error for tensors of which nobody knows where the part of a child stands."""
-    shown = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
+    shown = ", ".join(path or "(the root)" for path in paths[:4])
+    shown += f" and {len(paths) - 4} more" if len(paths) > 4 else ""
+    fix = "keep its input size fixed, or pass positions='leading' if the leading places are right for you"
     if not has_batch:
         fix = "pass batch=x, an example of what the module is called with, or positions='leading'"
-    elif failure is not None:
-        fix = f"the module cannot run on the batch ({type(failure).__name__}: {failure}); pass another one"
-    else:
-        fix = "keep its input size fixed, or pass positions='leading' if the leading places are right for you"
     return LoweringError(
         "cannot tell which places of a shared weight belong to a smaller child",
         at=f"module {shown}",

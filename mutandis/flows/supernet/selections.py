@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from mutandis.errors import DecisionError, LoweringError
-from mutandis.flows.supernet.choices.weighing import weighted_sum
+from mutandis.flows.supernet.choices.folding import Folds
+from mutandis.flows.supernet.choices.weighing import is_transformed, weighted_sum
 from mutandis.hyper import Point
 from mutandis.hyper.points import CHOICE
 
@@ -40,6 +41,7 @@ class Gate:
     index: int
     gate: torch.Tensor
     probes: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    offset: ClassVar[None] = None
 
     @property
     def weights(self) -> Mapping[int, torch.Tensor]:
@@ -80,6 +82,7 @@ class Mixture:
 
     values: torch.Tensor
     mode: str = MASK
+    offset: ClassVar[None] = None
 
     @cached_property
     def weights(self) -> Mapping[int, torch.Tensor]:
@@ -89,8 +92,10 @@ class Mixture:
 
 def _apart(values: torch.Tensor) -> Sequence[torch.Tensor]:
     """Returns the numbers of a vector, with their gradients wherever this is asked first."""
-    with torch.inference_mode(False), torch.enable_grad():
-        return values.unbind()
+    if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+        with torch.inference_mode(False), torch.enable_grad():
+            return _apart(values)
+    return (values.reshape(()),) if values.numel() == 1 else values.unbind()
 
 
 Selection = Gate | Subset | Mixture
@@ -103,17 +108,22 @@ class Choice(nn.Module):
         arms: The arms that run, by index.
         selection: Their weights.
         at: Where the choice stands, for errors.
+        index: Of the decision.
     """
 
-    def __init__(self, arms: Mapping[int, nn.Module], selection: Selection, at: str) -> None:
+    def __init__(self, arms: Mapping[int, nn.Module], selection: Selection, at: str, index: int = -1) -> None:
         super().__init__()
         self.arms = nn.ModuleDict({str(index): arm for index, arm in arms.items()})
         self.selection = selection
         self.at = at
+        self._index, self._by_index, self._folds = index, dict(arms), Folds()
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Returns the weighted sum of the outputs of the arms that run."""
         weights = self.selection.weights
+        if len(weights) == 1:
+            for index, weight in weights.items():
+                return self._gated(index, weight, args, kwargs)
         outputs: list[torch.Tensor] = []
         for index in weights:
             with torch.no_grad() if index in self._probes else nullcontext():
@@ -124,7 +134,24 @@ class Choice(nn.Module):
                 expected = f"outputs of one shape, as of the others {tuple(outputs[0].shape)}"
                 raise self._refusal(expected, tuple(output.shape))
             outputs.append(output)
-        return weighted_sum(outputs, list(weights.values()), getattr(self.selection, "offset", None))
+        return weighted_sum(outputs, list(weights.values()), self.selection.offset)
+
+    def _gated(self, index: int, weight: torch.Tensor, args: Any, kwargs: Any) -> torch.Tensor:
+        """Returns the output of the only arm that runs, times its weight."""
+        arm, offset = self._by_index[index], self.selection.offset
+        fold = None if is_transformed() else self._folds.find(arm)
+        if fold is not None:
+            output = fold[1](arm, fold[0], args, kwargs, weight, offset)
+            if output is not None:
+                return output  # type: ignore[no-any-return]
+        output = arm(*args, **kwargs)
+        if not isinstance(output, torch.Tensor):
+            raise self._refusal("one tensor from each arm", type(output).__name__)
+        return weighted_sum((output,), (weight,), offset)
+
+    def arm(self, values: Sequence[Any]) -> nn.Module | None:
+        """Returns the arm that raw values choose; None where it does not run here."""
+        return self._by_index.get(values[self._index])
 
     @property
     def _probes(self) -> Mapping[int, torch.Tensor]:

@@ -11,22 +11,23 @@ import torch
 
 from mutandis.errors import LoweringError
 from mutandis.flows.costs.measures import Forward, call
-from mutandis.flows.supernet.around.optimizers import Owned
+from mutandis.flows.supernet.around.owned import Owned
 from mutandis.flows.supernet.assembly import Assembly, MissingPart
 from mutandis.flows.supernet.calibrate import calibrate, fix_scales
-from mutandis.flows.supernet.guard import Guard
+from mutandis.flows.supernet.guard import Guard, need_shared
 from mutandis.flows.supernet.lowering.children import Builder, Child
 from mutandis.flows.supernet.lowering.dependencies import Dependencies
 from mutandis.flows.supernet.lowering.partition import Partition
 from mutandis.flows.supernet.lowering.roots import Run, several_modules
-from mutandis.flows.supernet.mixing.mixer import SizeMixer, need_sizes
+from mutandis.flows.supernet.mixing.chosen import Chosen, chosen_of
+from mutandis.flows.supernet.mixing.mixer import SizeMixer
 from mutandis.flows.supernet.outside import LiveTemplate, Owner, copy_into, priced, restored, saved
 from mutandis.flows.supernet.placing import Placer
 from mutandis.flows.supernet.report import LoweringReport, roles
-from mutandis.flows.supernet.selections import Selection, decided_twice, need_arms
-from mutandis.flows.supernet.store import SharedModule, Store
+from mutandis.flows.supernet.store import Store
+from mutandis.flows.supernet.tensors.module import SharedModule
 from mutandis.flows.supernet.verify import Verification, verified
-from mutandis.hyper import DNA, Point, Rng, SearchSpace
+from mutandis.hyper import DNA, Point, SearchSpace
 
 _REMEMBERED = 8
 
@@ -53,6 +54,7 @@ class Shared:
         self._owner = Owner()
         self._checked: set[tuple[Any, ...]] | None = set() if check == "always" else None
         self._builder = Builder(program_space, seed)
+        self._inner = self._builder.space
         self._builder.roots.run = run
         if batch is not None and run is None and len(self._builder.roots.paths) > 1:
             raise several_modules(self._builder.roots.paths)
@@ -67,17 +69,18 @@ class Shared:
 
     def _assemble(self, batch: tuple[Any, ...] | None, positions: str, sizes: str, kernels: str) -> None:
         """Cuts the tree into parts, makes the shared tensors, and takes parts from the children that were built."""
-        self._partition = Partition(self._plain, self._known, self._builder.roots.names())
+        self._partition = Partition(self._inner, self._known, self._builder.roots.names())
         self._store = Store(self._partition, kernels)
         children = list(self._known.children.values())
         self._store.fill(children, lambda values: self._builder.build(values, init=True))
         self._live = Assembly(self._partition, self._known, self._store, self._real, self._call)
         self._store.module._after_move.append(self._live.move)
         self._owned = Owned(self._builder.roots, self._store, lambda: self._live, self._mount,
-                            lambda values: list(self._builder.build(values).roots.values()), self.guard)  # fmt: skip
+                            self._builder.build, self._guard)  # fmt: skip
         self._placer = Placer(self._builder, self._known, self._store, batch, positions)
-        self._sizes = SizeMixer(self._plain.bare(), self._known, self._store, lambda: self._live, self._switch,
-                                self._meet, self._placer.batch, is_strict=sizes == "proven")  # fmt: skip
+        self._sizes = SizeMixer(self._inner.bare(), self._known, self._store, lambda: self._live, self._mount,
+                                self._meet, self._builder.build, self._placer.batch,
+                                is_strict=sizes == "proven")  # fmt: skip
         for child in children:
             self._take(child)
         self._known.release()
@@ -123,7 +126,8 @@ class Shared:
     @property
     def dna(self) -> DNA | None:
         """The DNA at which the live program stands."""
-        return None if self._live.values is None else DNA(self.space.bare(), self._live.values)
+        values = self._live.values
+        return None if values is None else self.space.repair(values, lambda point: point.first())
 
     def materialize(self, dna: DNA) -> Any:
         """Switches the live program to a DNA.
@@ -156,7 +160,9 @@ class Shared:
 
         Of a number, the largest size that is selected stands there, and the layers that read what it decides mask the
         channels, or the rings of a kernel, that some sizes do not have; with `mode="interpolate"` they read channels of
-        smaller sizes spread out to all. Of a depth of an `nn.Sequential`, the outputs behind each are added. All weight
+        smaller sizes spread out to all. Of a depth of an `nn.Sequential`, the outputs behind each are added, each at
+        its own widths. A layer that is of another kind for other sizes, such as a shortcut that is a projection where
+        two widths differ, runs as every kind, each as much as the sizes with it weigh together. All weight
         on one size is the child of that size, which is proven on the batch of `share_weights` at the first selection;
         a size that takes no part but is smaller than one that does gets gradients of 0, not None.
 
@@ -174,32 +180,23 @@ class Shared:
             LoweringError: a choice decides more than which layer stands at a place, or sizes cannot be mixed.
         """
         self.space.own(dna)
-        chosen: dict[int, Selection] = {}
-        numbers: dict[int, Selection] = {}
-        below: dict[int, Any] = {}
-        for key, selection in selections.items():
-            point = self.space.point(key)
-            if isinstance(selection, Selection) and self._known.is_number(point):
-                need_sizes(point, selection)
-                numbers[point.index] = selection
-            elif isinstance(selection, Selection):
-                need_arms(point, selection)
-                chosen[point.index] = selection
-            elif dna.values[point.index] is None:
-                below[point.index] = point.check(selection)
-            else:
-                raise decided_twice(point, selection)
+        roots = self._builder.roots
+        chosen = chosen_of(self.space, self._known, roots.slots, dna, selections)
+        numbers, is_complete = chosen.numbers, False
         try:
-            values = self._sizes.enlarge(dna.values, numbers, below) if numbers else dna.values
-            self._live.select(chosen, below)
-            program = self._selected(values, chosen, below)
+            values = roots.filled(dna.values)
+            values = self._sizes.enlarge(values, numbers, chosen.below) if numbers else values
+            self._live.select(chosen.arms, chosen.below)
+            program = self._selected(values, chosen)
+            is_complete = not numbers and roots.paths == ("",)
             with self._sizes.running(self._live.roots, numbers) if numbers else nullcontext():
                 yield program
         finally:
-            self._live.select({}, {})
-            self._switch(dna.values)
+            if not (is_complete and self._live.deselect(roots.filled(dna.values))):
+                self._live.select({}, {})
+                self._switch(dna.values)
 
-    def _selected(self, values: tuple[Any, ...], chosen: Mapping[int, Selection], below: Mapping[int, Any]) -> Any:
+    def _selected(self, values: tuple[Any, ...], chosen: Chosen) -> Any:
         while True:
             try:
                 return self._switch(values, meet=False)
@@ -208,19 +205,20 @@ class Shared:
             assert missing is not None  # A switch names a child that has the part.
             self._live.select({}, {})
             self._meet(missing)
-            self._live.select(chosen, below)
+            self._live.select(chosen.arms, chosen.below)
 
     def release(self) -> None:
         """Lets another thread switch the live program from now on; without it only one thread may."""
         self._owner.release()
 
     def _switch(self, values: tuple[Any, ...], *, meet: bool = True) -> Any:
-        self._owner.claim()
+        values = self._builder.roots.filled(values)
         self._mount(values, meet=meet)
         return self._owned.wrap(values)
 
     def _mount(self, values: tuple[Any, ...], *, meet: bool = True) -> None:
         """Puts the live modules together, without the program around them."""
+        self._owner.claim()
         if self._checked is not None and values not in self._checked:
             self._checked.add(values)
             self._meet(values)
@@ -236,7 +234,7 @@ class Shared:
     def _call(self, values: tuple[Any, ...], modules: list[torch.nn.Module], batch: Sequence[Any]) -> Any:
         """Returns what the live program of raw values makes of a batch."""
         roots = self._builder.roots
-        return roots.call(values, modules, batch) if roots.run is None else roots.run(self._owned.wrap(values), *batch)
+        return roots.call(values, modules, batch) if roots.run is None else roots.run(self._owned.anew(values), *batch)
 
     def _meet(self, values: tuple[Any, ...]) -> None:
         """Builds a child for the parts of it that are new."""
@@ -251,7 +249,7 @@ class Shared:
 
     def _cut_anew(self, values: tuple[Any, ...]) -> None:
         """Cuts the tree into other parts, after a child has shown that more hangs on a decision than was seen."""
-        partition = Partition(self._plain, self._known, self._builder.roots.names())
+        partition = Partition(self._inner, self._known, self._builder.roots.names())
         moved = [key.path for key in self._store.every_key() if partition.tags(key.path) != self._store.tags(key.path)]
         if moved:
             raise LoweringError(
@@ -288,18 +286,18 @@ class Shared:
         return self._inherited(dna.values)[1]
 
     def _inherited(self, values: tuple[Any, ...]) -> tuple[Child, Any]:
-        before = self._live.values
+        before, values = self._live.values, self._builder.roots.filled(values)
         child = self._builder.build(values)
         if not self._known.learn(child):
             self._cut_anew(values)
-        self._switch(values)
+        self._mount(values)
         mode = self._live.roots[0].training
         copy_into(child, list(self._live.loans()), self._store)
         for root in child.roots.values():
             root.train(mode)
         program = self._builder.roots.wrap(values, list(child.roots.values()))
         if before is not None:
-            self._switch(before)
+            self._mount(before)
         return child, program
 
     def guard(self, optimizer: torch.optim.Optimizer) -> Guard:
@@ -314,7 +312,14 @@ class Shared:
 
         Returns:
             The hooks; `remove()` takes them off.
+
+        Raises:
+            SettingError: it is no optimizer, or has none of the shared weights.
         """
+        need_shared(optimizer, self._store)
+        return self._guard(optimizer)
+
+    def _guard(self, optimizer: torch.optim.Optimizer) -> Guard:
         return Guard(self._store, optimizer, lambda: self._live.renew())
 
     def calibrate(self, dna: DNA, batches: Iterable[Any], *, most: int | None = None,
@@ -373,23 +378,16 @@ class Shared:
             LoweringError: they differ; the message names the place.
         """
         self.space.own(dna)
-        before, values = self._live.values, dna.values
+        before, values = self._live.values, self._builder.roots.filled(dna.values)
         mode = self._live.roots[0].training if self._live.roots else True
-        self._switch(values)
+        self._mount(values)
         try:
             return verified(self._builder, self._live, self._store, values, batch, late=self._partition.late,
                             unproven=self._placer.unproven)  # fmt: skip
         finally:
-            self._switch(values if before is None else before)
+            self._mount(values if before is None else before)
             for root in self._live.roots:
                 root.train(mode)
-
-    def verify_some(self, batch: Any, seed: int) -> list[Verification]:
-        """Verifies the smallest and the largest child and two random ones."""
-        chosen = {self._known.extreme(False), self._known.extreme(True)}
-        chosen |= {self.space.bare().random(Rng(seed, f"verify {i}")).values for i in range(2)}
-        dnas = [DNA(self.space.bare(), values) for values in sorted(chosen, key=repr)]
-        return [self.verify(dna, batch) for dna in dnas if self.space.allows(dna)]
 
 
 __all__ = ["Shared"]

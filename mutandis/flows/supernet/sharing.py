@@ -1,14 +1,16 @@
-"""`mu.share_weights`, and the report on what it would do."""
+"""`mu.share_weights`."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
 from mutandis.errors import LoweringError, SettingError, SpaceError
 from mutandis.flows.supernet.lowering.roots import Run
-from mutandis.flows.supernet.report import LoweringReport
 from mutandis.flows.supernet.shared import Shared
-from mutandis.hyper import TracedProgram, space
+from mutandis.hyper import Rng, TracedProgram, space
 
 
 def share_weights(
@@ -33,7 +35,9 @@ def share_weights(
             them, `no_affine` leaves them at 1 and 0, as GDAS needs it (a candidate that scales its own output takes the
             signal away). Norms outside of candidates stay as they are, and so does the program.
         kernels: What convolutions share whose kernel size is a decision: `crop`, the centre of the largest kernel;
-            `separate`, nothing, so that each size has a weight and a bias of its own.
+            `transform`, the centre of the next larger kernel times a matrix that the channels of the layer share, the
+            identity at first (Cai et al. 2020, arXiv 1908.09791, Sec. 3.3); `separate`, nothing, so that each size has
+            a weight and a bias of its own.
         run: Runs a batch through the program, `run(program, *batch)`; by default its module is called. Needed with a
             batch where a program has several modules; all of them must then take part.
         check: How it is known what depends on what. `sampled`: every decision is varied alone, random children are
@@ -71,14 +75,28 @@ def share_weights(
     _one_of("positions", positions, "proven", "leading")
     _one_of("sizes", sizes, "proven", "largest")
     _one_of("norms", norms, "given", "no_affine")
-    _one_of("kernels", kernels, "crop", "separate")
+    _one_of("kernels", kernels, "crop", "separate", "transform")
     _one_of("check", check, "sampled", "always")
     arguments = batch if batch is None or isinstance(batch, tuple) else (batch,)
+    for part in () if arguments is None or run is not None else arguments:
+        if isinstance(part, (nn.Module, DataLoader, Dataset)) or type(part).__module__ == "numpy":
+            raise SettingError("cannot share weights", at="batch", got=type(part).__name__,
+                               expected="tensors, as the module is called with",
+                               fix="pass next(iter(loader))[0], or torch.as_tensor(x) of an array")  # fmt: skip
     shared = Shared(made, arguments, positions, check, seed, sizes, norms, run, kernels)
     if arguments is not None:
-        shared.verify_some(arguments, seed)
+        _verify_some(shared, arguments, seed)
         shared.release()
     return shared
+
+
+def _verify_some(shared: Shared, batch: tuple[Any, ...], seed: int) -> None:
+    """Verifies the smallest and the largest child and two random ones."""
+    chosen = {shared._known.extreme(False), shared._known.extreme(True)}
+    chosen |= {shared.space.bare().random(Rng(seed, f"verify {i}")).values for i in range(2)}
+    for dna in (shared.space.repair(values, lambda point: point.first()) for values in sorted(chosen, key=repr)):
+        if shared.space.allows(dna):
+            shared.verify(dna, batch)
 
 
 def _one_of(name: str, value: str, *options: str) -> None:
@@ -87,25 +105,4 @@ def _one_of(name: str, value: str, *options: str) -> None:
         raise SettingError("cannot share weights", at=name, got=value, expected=expected, fix="leave it out")
 
 
-def lowering_report(
-    program: Any, batch: Any = None, *, positions: str = "leading", run: Run | None = None, seed: int = 0
-) -> LoweringReport:
-    """Returns what would become of each decision of a program if its weights were shared.
-
-    Args:
-        program: As for `share_weights`.
-        batch: Likewise.
-        positions: Likewise; by default places that cannot be proven are listed and not refused.
-        run: Likewise.
-        seed: Likewise.
-
-    Returns:
-        A table; with the refusal, if the program cannot share weights.
-    """
-    try:
-        return share_weights(program, batch, positions=positions, run=run, seed=seed).report()
-    except LoweringError as error:
-        return LoweringReport((), (), 0, error)
-
-
-__all__ = ["lowering_report", "share_weights"]
+__all__ = ["share_weights"]

@@ -3,131 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from mutandis.errors import LoweringError
-from mutandis.flows.supernet.cuts import Cut, cut_of, is_box, is_whole, region, signature, take
+from mutandis.flows.supernet.cuts import Cut, cut_of, is_box, is_whole, plain_place, region, signature, take
 from mutandis.flows.supernet.lending import Used, lent, mark_changed
 from mutandis.flows.supernet.lowering.children import Child, Tag
 from mutandis.flows.supernet.lowering.facts import join
 from mutandis.flows.supernet.lowering.partition import Partition, variant_of
+from mutandis.flows.supernet.tensors.kernels import (
+    Size,
+    centre,
+    descending,
+    joined,
+    matrix_cuts,
+    need_plain,
+    size_of,
+    steps_to,
+)
+from mutandis.flows.supernet.tensors.loans import Key, Loan, tensor_of
+from mutandis.flows.supernet.tensors.module import SharedModule
 
 _COVERING = 4  # Children from which a tensor is initialised that none has in full.
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """The name of a shared tensor.
-
-    Attributes:
-        path: Path of its module.
-        name: Name of the parameter or buffer.
-        variant: (decision, pick, candidate) triples of the choices it belongs to.
-        kind: Class of the module.
-        kernel: Size of the kernel, where kernels of several sizes have weights of their own.
-    """
-
-    path: str
-    name: str
-    variant: tuple[tuple[int, int, Any], ...]
-    kind: str
-    kernel: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Loan:
-    """A tensor of a child and what it is of the shared ones.
-
-    Attributes:
-        path: Path of the module that uses it.
-        name: Name of the parameter or buffer there.
-        key: The shared tensor.
-        shape: What the child has.
-        is_buffer: Whether it is a running statistic.
-        requires_grad: Whether it is trained.
-        dtype: Its type in the child.
-    """
-
-    path: str
-    name: str
-    key: Key
-    shape: tuple[int, ...]
-    is_buffer: bool
-    requires_grad: bool
-    dtype: str
-
-
-class SharedModule(nn.Module):
-    """All shared weights as one module: its parameters, its state, its device.
-
-    Called, it runs the live program's module.
-    """
-
-    _after_move: list[Callable[[Callable[..., Any]], None]]
-    _live: list[nn.Module]
-    _held: list[tuple[dict[str, Any], str, nn.Parameter]]
-
-    def __init__(self) -> None:
-        super().__init__()
-        object.__setattr__(self, "_after_move", [])
-        object.__setattr__(self, "_live", [])
-        object.__setattr__(self, "_held", [])
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the module of the live program."""
-        if len(self._live) != 1:
-            raise LoweringError(
-                "cannot run the shared module",
-                got=len(self._live),
-                expected="one live module",
-                fix="call shared.materialize(dna) first, and run its modules one by one if there are several",
-            )
-        for table, name, parameter in self._held:
-            if table[name] is not parameter:
-                raise LoweringError(
-                    "cannot run the shared module with other tensors",
-                    at=f"parameter {name}",
-                    got="another tensor in its place, as torch.func.functional_call puts it there",
-                    expected="the shared weights, which the live program has views of",
-                    fix="call functional_call on shared.export(dna), or load tensors with load_state_dict",
-                )
-        return self._live[0](*args, **kwargs)
-
-    def hold(self) -> None:
-        """Notes which parameters the live program has views of."""
-        tables = [module._parameters for module in self.modules()]
-        self._held[:] = [(table, name, p) for table in tables for name, p in table.items() if p is not None]
-
-    def train(self, mode: bool = True) -> SharedModule:
-        """Sets the mode of the live program too."""
-        for module in self._live:
-            module.train(mode)
-        return super().train(mode)
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> SharedModule:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._lend_anew(fn)
-        return self
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Copies a state into the shared weights; with `assign=True` its tensors take their place."""
-        found = super().load_state_dict(state_dict, strict, assign)
-        if assign:
-            self._lend_anew(lambda tensor: tensor)
-        return found
-
-    def _lend_anew(self, fn: Callable[..., Any]) -> None:
-        self.hold()
-        for renew in self._after_move:
-            renew(fn)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_live": [], "_after_move": [], "_held": []}
 
 
 class Store:
@@ -135,10 +37,12 @@ class Store:
 
     Args:
         partition: Says which weights belong to which choices.
-        kernels: What kernels of several sizes share: `crop`, the centre of the largest; `separate`, nothing.
+        kernels: What kernels of several sizes share: `crop`, the centre of the largest; `transform`, the same, with a
+            matrix between one size and the next; `separate`, nothing.
 
     Attributes:
         module: Holds the tensors.
+        kernels: As given.
         epoch: How often the tensors have moved.
         is_watched: Whether it is noted through which cuts gradients come.
         used: The cuts through which gradients have come, by key and signature, since a guard forgot them.
@@ -146,7 +50,7 @@ class Store:
 
     def __init__(self, partition: Partition, kernels: str = "crop") -> None:
         self._partition = partition
-        self._is_apart = kernels == "separate"
+        self.kernels = kernels
         self.module = SharedModule()
         self.epoch = 0
         self.used: dict[Key, Used] = {}
@@ -157,26 +61,30 @@ class Store:
         self._tags: dict[str, tuple[Tag, ...]] = {}
         self._kinds: dict[tuple[Any, ...], set[str]] = {}
         self._kernels: dict[tuple[Any, ...], set[tuple[int, ...]]] = {}
+        self._ladders: dict[Key, tuple[Size, ...]] = {}  # The sizes of kernels that matrices make, the largest first.
         self._views: dict[tuple[Any, ...], torch.Tensor] = {}
         self._watched: dict[tuple[Any, ...], torch.Tensor] = {}
 
     def loans(self, child: Child) -> Iterator[Loan]:
         """Yields the tensors that a child shares."""
         for path, facts in child.facts.items():
+            here = self._variant(path, child) if facts.tensors else ()
             for tensor in facts.tensors:
                 if tensor[0] == "parameter" and len(tensor) > 2:
                     _, name, shape, dtype, trained, home = tensor
                     where, _, own = home.rpartition(".")
-                    kind, kernel = child.facts[where].kind[1], self._kernel_of(child.tree[where])
-                    key = Key(where, own, self._variant(where, child), kind, kernel)
+                    variant = here if where == path else self._variant(where, child)
+                    key = Key(where, own, variant, child.facts[where].kind[1], self._kernel_of(child, where))
                     yield Loan(path, name, key, shape, False, trained, dtype)
                 elif tensor[0] == "state":
-                    key = Key(path, tensor[1], self._variant(path, child), facts.kind[1])
+                    key = Key(path, tensor[1], here, facts.kind[1])
                     yield Loan(path, tensor[1], key, tensor[2], True, False, tensor[3])
 
-    def _kernel_of(self, module: nn.Module) -> tuple[int, ...]:
-        is_convolution = self._is_apart and isinstance(module, nn.modules.conv._ConvNd)
-        return tuple(module.kernel_size) if is_convolution else ()  # type: ignore[arg-type]
+    def _kernel_of(self, child: Child, path: str) -> Size:
+        if self.kernels != "separate":
+            return ()
+        module: Any = child.tree[plain_place(child.tree, path, "")[0]]
+        return tuple(module.kernel_size) if isinstance(module, nn.modules.conv._ConvNd) else ()
 
     def _variant(self, path: str, child: Child) -> tuple[tuple[int, int, Any], ...]:
         return variant_of(self.tags(path), child.values)
@@ -214,13 +122,41 @@ class Store:
             self._kinds.setdefault((key.path, key.name, key.variant), set()).add(key.kind)
             self._kernels.setdefault((key.path, key.name, key.variant, key.kind), set()).add(key.kernel)
         for key, found in users.items():
-            self._register(key, found[0][1], sizes[key])
+            self._register(key, found[0][1], _empty(sizes[key], found[0][1]))
         with torch.no_grad():
             self._initialise(users, sizes, build)
+        matrices = self._add_matrices(children) if self.kernels == "transform" else []
         self.module.hold()
-        return list(users)
+        return [*users, *matrices]
 
-    def _register(self, key: Key, loan: Loan, shape: tuple[int, ...]) -> None:
+    def _add_matrices(self, children: Iterable[Child]) -> list[Key]:
+        """Adds what leads to those sizes of kernels that are not known yet, and returns its names."""
+        found: dict[Key, dict[Size, tuple[Child, Loan]]] = {}
+        for child in children:
+            for loan in self.loans(child):
+                layer = child.tree[plain_place(child.tree, loan.path, loan.name)[0]]
+                if isinstance(layer, nn.modules.conv._ConvNd) and not loan.is_buffer and len(loan.shape) > 2:
+                    found.setdefault(loan.key, {}).setdefault(loan.shape[2:], (child, loan))
+        added = []
+        for key, sizes in found.items():
+            known = self._ladders.get(key, (tuple(self.tensor(key).shape[2:]),))
+            for size in sizes.keys() - set(known):
+                child, loan = sizes[size]
+                need_plain(child.tree[loan.path], join(loan.path, loan.name))
+                matrix = replace(key, kernel=size)
+                self._register(matrix, loan, torch.eye(math.prod(size)).to(self.tensor(key)))
+                self._born[matrix] = child.values
+                added.append(matrix)
+            if len(found[key].keys() | set(known)) > 1:
+                self._ladders[key] = descending({*known, *sizes}, join(key.path, key.name))
+        return added
+
+    def matrices(self) -> Iterator[tuple[Key, Key]]:
+        """Yields the matrices with the kernels that they belong to."""
+        for key, sizes in self._ladders.items():
+            yield from ((replace(key, kernel=size), key) for size in sizes[1:])
+
+    def _register(self, key: Key, loan: Loan, tensor: torch.Tensor) -> None:
         holder: nn.Module = self.module
         for step in key.path.split(".") if key.path else ():
             inner = holder._modules.get(step)
@@ -233,7 +169,8 @@ class Store:
             name += f"<{key.kind}>"
         if len(self._kernels[key.path, key.name, key.variant, key.kind]) > 1:
             name += f"<{'x'.join(map(str, key.kernel))}>"
-        tensor = torch.zeros(shape, dtype=getattr(torch, loan.dtype.removeprefix("torch.")))
+        elif key.kernel and self.kernels == "transform":
+            name += f"<to {'x'.join(map(str, key.kernel))}>"
         if loan.is_buffer:
             holder.register_buffer(name, tensor)
         else:
@@ -275,11 +212,14 @@ class Store:
 
     def cut(self, child: Child, loan: Loan) -> Cut:
         """Returns which part of the shared tensor a child uses."""
-        cut = cut_of(child.tree[loan.path], loan.name, loan.shape, self.tensor(loan.key).shape, loan.path)
-        places = child.places.get((loan.path, loan.name))
-        if places is None:
-            return cut
-        return tuple(places.get(number, axis) for number, axis in enumerate(cut))
+        path, name = plain_place(child.tree, loan.path, loan.name)
+        cut = cut_of(child.tree[path], name, loan.shape, self.tensor(loan.key).shape, path)
+        places = child.places.get((path, name), {})
+        return tuple(None if axis is None else places.get(number, axis) for number, axis in enumerate(cut))
+
+    def is_transformed(self, key: Key) -> bool:
+        """Returns whether matrices make kernels of other sizes of a tensor."""
+        return key in self._ladders
 
     def is_elastic(self, key: Key) -> bool:
         """Returns whether children have parts of different sizes of a tensor."""
@@ -304,6 +244,35 @@ class Store:
         """Returns the name of a tensor in the state of `module`."""
         return join(key.path, self._places[key][1])
 
+    def sources(self, key: Key, cut: Cut) -> list[tuple[Key, Cut]]:
+        """Returns the parts of shared tensors that a child's tensor is made of: one, or a kernel and its matrices."""
+        full = self.tensor(key).shape
+        steps = steps_to(size_of(cut, full), self._ladders[key]) if key in self._ladders else ()
+        if not steps:
+            return [(key, cut)]
+        kernel = (key, (*cut[:2], *centre(steps[0], full[2:])))
+        matrices = [replace(key, kernel=size) for size in steps]
+        return [kernel, *zip(matrices, matrix_cuts(steps, full[2:]), strict=True)]
+
+    def taken(self, key: Key, cut: Cut, tensors: Mapping[Key, torch.Tensor] | None = None) -> torch.Tensor:
+        """Returns what a child uses of the shared tensors, or of others in their places."""
+        parts = [take(self.tensor(k) if tensors is None else tensors[k], c) for k, c in self.sources(key, cut)]
+        return joined(parts, () if len(parts) == 1 else size_of(cut, self.tensor(key).shape))
+
+    def gradients(self, key: Key, cut: Cut, gradient: torch.Tensor,
+                  tensors: Mapping[Key, torch.Tensor]) -> list[tuple[Key, Cut, torch.Tensor]]:  # fmt: skip
+        """Returns the gradients of the parts that a child's tensor is made of, which are `tensors`, given its own."""
+        sources = self.sources(key, cut)
+        if len(sources) == 1:
+            return [(key, cut, gradient)]
+        parts = [take(tensors[k], c).detach().requires_grad_() for k, c in sources]
+        found = torch.autograd.grad(joined(parts, size_of(cut, self.tensor(key).shape)), parts, gradient)
+        return [(*source, own) for source, own in zip(sources, found, strict=True)]
+
+    def is_lasting(self, key: Key, cut: Cut) -> bool:
+        """Returns whether what a child uses is shared memory, which need not be made anew before each pass."""
+        return is_box(cut) and len(self.sources(key, cut)) == 1
+
     def lend(self, key: Key, cut: Cut) -> torch.Tensor:
         """Returns what a child puts in the place of its own tensor."""
         tensor = self.tensor(key)
@@ -313,9 +282,10 @@ class Store:
         if place not in self._views:
             # A view made without gradients would train nothing, and say nothing.
             with torch.inference_mode(False), torch.enable_grad():
-                made = take(tensor, cut)
+                made = self.taken(key, cut)
             if self.is_watched and made.requires_grad:
-                made.register_hook(_Watch(self.used_of(key), cut))  # type: ignore[no-untyped-call]
+                used = [(self.used_of(source), part) for source, part in self.sources(key, cut)]
+                made.register_hook(_Watch(used))  # type: ignore[no-untyped-call]
             self._views[place] = made
         return self._views[place]
 
@@ -325,7 +295,7 @@ class Store:
         new: dict[tuple[Any, ...], tuple[torch.Tensor, Cut, Used]] = {}
         for loan, cut in entries if self.is_watched else ():
             tensor, place = self.tensor(loan.key), (loan.key, signature(cut))
-            if place not in self._views and tensor.requires_grad and is_box(cut) and (
+            if place not in self._views and tensor.requires_grad and self.is_lasting(loan.key, cut) and (
                     loan.key in self._elastic or not is_whole(cut)):  # fmt: skip
                 new[place] = (tensor, cut, self.used_of(loan.key))
         if new:
@@ -360,21 +330,18 @@ class Store:
 
 
 class _Watch:
-    """Notes that a gradient came through a view."""
+    """Notes that a gradient came through a view, or through what was made of several."""
 
-    def __init__(self, used: Used, cut: Cut) -> None:
-        self._used, self._cut = used, cut
+    def __init__(self, used: Sequence[tuple[Used, Cut]]) -> None:
+        self._used = used
 
     def __call__(self, gradient: torch.Tensor) -> None:
-        self._used[signature(self._cut)] = self._cut
+        for used, cut in self._used:
+            used[signature(cut)] = cut
 
 
-def tensor_of(child: Child, loan: Loan) -> torch.Tensor:
-    """Returns a child's own tensor."""
-    module = child.tree[loan.path]
-    found = (module._buffers if loan.is_buffer else module._parameters)[loan.name]
-    assert found is not None
-    return found.detach()
+def _empty(shape: tuple[int, ...], loan: Loan) -> torch.Tensor:
+    return torch.zeros(shape, dtype=getattr(torch, loan.dtype.removeprefix("torch.")))
 
 
 def _largest(loans: list[Loan]) -> tuple[int, ...]:
@@ -397,4 +364,4 @@ def _spread(tensor: torch.Tensor, covered: torch.Tensor) -> None:
     tensor[~covered] = filled[torch.arange(missing) % len(filled)]
 
 
-__all__ = ["Key", "Loan", "SharedModule", "Store", "tensor_of"]
+__all__ = ["Store"]

@@ -81,6 +81,7 @@ def apply_edits(root: Any, edits: Mapping[str, Any], *, fresh: bool = False) -> 
         )
     dormant = []
     memo: dict[int, Any] = {}
+    swaps: dict[int, tuple[Any, Any]] = {}
     for where, value in edits.items():
         layer = find_layer(root, Path.parse(where))
         if layer is None:
@@ -93,7 +94,9 @@ def apply_edits(root: Any, edits: Mapping[str, Any], *, fresh: bool = False) -> 
             continue
         for _, (holder, name) in places_of(root, layer):
             holder._modules[name] = made
-        _renew_aliases(root, layer, made)
+        swaps[id(layer)] = (layer, made)
+    if swaps:
+        _renew_aliases(root, swaps)
     return dormant
 
 
@@ -118,13 +121,13 @@ def _layer(value: Any, where: str) -> Any:
     return value
 
 
-def _renew_aliases(root: Any, layer: Any, made: Any) -> None:
-    """Swaps a replaced layer in the plain lists, dicts and tuples that its modules keep beside the registry."""
+def _renew_aliases(root: Any, swaps: Mapping[int, tuple[Any, Any]]) -> None:
+    """Swaps replaced layers in the plain lists, dicts and tuples that modules keep beside the registry."""
     for module in root.modules():
         for key, value in module.__dict__.items():
             if key in ("_modules", "_mu_"):
                 continue
-            renewed = swapped(value, {id(layer): (layer, made)})
+            renewed = swapped(value, swaps)
             if renewed is not value:
                 module.__dict__[key] = renewed
 

@@ -249,7 +249,8 @@ def test_a_target_needs_rewards():
     ("value", "shown", "fix"),
     [(mu.intv(1, 3), "int in [1, 3]", "write the values as mu.oneof([...])"),
      (mu.floatv(0.0, 1.0, step=0.5), "float in [0.0, 1.0] step 0.5", "write the values as mu.oneof([...])"),
-     (mu.manyof(2, [1, 2]), "2 in order of [1, 2]", "use GDAS(), or one mu.oneof per place")],
+     (mu.manyof(2, [1, 2]), "2 in order of [1, 2]",
+      "write one mu.oneof per place, or use an algorithm that learns from rewards, such as TuNAS() or ENAS()")],
 )  # fmt: skip
 def test_decisions_without_gates_are_refused(value, shown, fix):
     with pytest.raises(SettingError) as caught:

@@ -42,6 +42,14 @@ def test_darts_trains_weights_on_the_mixture_without_a_gradient():
     assert not chosen[0].weights.requires_grad
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_the_policy_of_darts_moves_before_the_weights_as_in_its_first_algorithm(order):
+    space = mu.space(mu.oneof([1, 2])).bare()
+    first, late = (DARTS(order, policy_first=p).start_shared(space, seed=0).needs for p in (True, False))
+    assert DARTS(order).policy_first and first.policy_first and not late.policy_first
+    assert not SETN().start_shared(space, seed=0).needs.policy_first
+
+
 def test_setn_trains_weights_on_uniform_paths():
     search, _ = probed(SETN(), [[9.0, 0.0, 0.0]])
     drawn = [search.weights()[0] for _ in range(300)]

@@ -103,6 +103,23 @@ def test_the_published_phases_open_kernels_then_depths_then_widths():
     assert open_at(search, 481) == open_at(search, 605) == (4, [3, 5, 7], [2, 3, 4], [3, 4, 6])
 
 
+@pytest.mark.parametrize(
+    ("epoch", "rate"),
+    [(0, 2.6), (90, 1.3), (180.001, 0.96), (242.5, 0.48), (305.001, 0.08), (317.5, 0.04), (330.001, 0.24),
+     (455.001, 0.08), (480.001, 0.24), (542.5, 0.12), (605, 0.0)],
+)  # fmt: skip
+def test_the_published_step_sizes_begin_anew_with_each_phase(epoch, rate):
+    assert 2.6 * OnceForAll.published_schedule(epoch / 605) == pytest.approx(rate, rel=1e-4, abs=1e-12)
+    with pytest.raises(SettingError, match=r"a number in \[0, 1\]"):
+        OnceForAll.published_schedule(1.1)
+
+
+def test_kernels_are_shared_through_matrices_where_that_is_asked_for():
+    plain, asked = (OnceForAll.published(kernels=["kernel"], depths=[], widths=[], transform=t) for t in (False, True))
+    assert plain.start_shared(SIZES, seed=0).needs.kernels == "any"
+    assert asked.start_shared(SIZES, seed=0).needs.kernels == "transform"
+
+
 def test_the_sandwich_has_the_largest_and_the_smallest_of_what_is_open():
     phases = (Phase(("kernel",), num_sizes=2), Phase(("depth",), num_paths=4))
     search = OnceForAll(phases, warmup=0.2, sandwich=True).start_shared(MOBILE, seed=0)

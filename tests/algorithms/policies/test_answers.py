@@ -8,7 +8,7 @@ import math
 import pytest
 
 import mutandis as mu
-from mutandis.algorithms.policies.answers import MOST_PENDING, Baseline, Pending
+from mutandis.algorithms.policies.answers import MOST_PENDING, Baseline, Drawn, Pending, drawn_from, drawn_state
 from mutandis.algorithms.sequences import Codec
 from mutandis.hyper import Feedback, Rng
 
@@ -34,6 +34,14 @@ def test_an_answer_finds_the_steps_in_the_order_they_were_drawn_in():
     found = made.pop(answer(3, dna, 0.25))
     assert (found.steps, found.log_prob, found.reward) == (steps, -1.5, 0.25)
     assert [step.option for step in found.steps] == [2, 0, 7]
+
+
+def test_answered_proposals_go_through_json():
+    _, _, steps = pending()
+    batch = [Drawn(steps, -1.5, 0.25), Drawn(steps, 0.0, 1.0)]
+    state = json.loads(json.dumps(drawn_state(batch), allow_nan=False))
+    assert state == [[[2, 0, 7], -1.5, 0.25], [[2, 0, 7], 0.0, 1.0]]
+    assert drawn_from(CODEC, state) == batch
 
 
 @pytest.mark.parametrize("reward", [None, math.nan, math.inf, -math.inf])

@@ -163,6 +163,21 @@ def test_one_thread_computes_and_all_are_given_back():
         torch.set_num_threads(before)
 
 
+def test_a_controller_is_made_of_the_settings_of_its_algorithm_and_goes_on_from_its_state():
+    settings = mu.algorithms.PolicyRNN(hidden_size=3, num_layers=2, temperature=2.0, tanh_constant=1.5, init_range=0.5)
+    codec = Codec(PAIR.bare(), 4, canonical=True)
+    made, other = (Controller.of(settings, PAIR.bare(), codec, Rng(seed, "made")) for seed in (0, 1))
+    assert torch.equal(made.weights, Controller.of(settings, PAIR.bare(), codec, Rng(0, "made")).weights)
+    assert not torch.equal(made.weights, other.weights) and made.weights.abs().max() > 0.4
+    other.set_state(json.loads(json.dumps(made.state())))
+    assert torch.equal(made.weights, other.weights) and other.weights.requires_grad
+    _, steps, log_prob = made.sample(Rng(0))
+    plain = Controller(codec, hidden_size=3, num_layers=2, temperature=2.0, tanh_constant=1.5, init_range=0.5,
+                       generator=torch.Generator())  # fmt: skip
+    plain.set_state(made.state())
+    assert plain.log_probs([steps]).tolist()[0] == pytest.approx(log_prob, rel=1e-5)
+
+
 def test_weights_are_exact_as_text():
     numbers = torch.randn(100, generator=torch.Generator().manual_seed(0)) ** 9
     text = json.loads(json.dumps(packed(numbers)))

@@ -311,3 +311,73 @@ def test_the_largest_width_is_found_where_it_costs_nothing():
     assert found.count(8) >= 9
     masked = [size_found(FBNetV2(learning_rate=0.03, weight_decay=0.0), seed, 4) for seed in range(10)]
     assert 2 not in masked and masked.count(8) < 9
+
+
+@pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"resource constrained"}))
+def test_a_decision_with_a_single_candidate_is_that_candidate(name):
+    width = mu.oneof([4], name="width")
+    layer = mu.oneof([mu.bind(torch.nn.Linear, width, 2)], name="layer")
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    batches = [(x, torch.arange(8) % 2)] * 2
+    shared = mu.share_weights(mu.nn.Sequential(mu.nn.Linear(4, width), layer), x)
+    before = shared.module.get_parameter("0.weight").detach().clone()
+    result = mu.one_shot(shared, ALGORITHMS[name], train=batches, valid=batches, epochs=2)
+    assert result.dna.values == (0, 0) and not torch.equal(before, shared.module.get_parameter("0.weight"))
+
+
+def _one_batch(batch, **options):
+    shared = mu.share_weights(mu.nn.Sequential(mu.oneof([mu.nn.Linear(2, 3), mu.nn.Linear(2, 3, bias=False)])))
+    return mu.one_shot(shared, mu.algorithms.RSPS(num_candidates=1), train=[batch], valid=[batch], epochs=1,
+                       progress=False, **options)  # fmt: skip
+
+
+_X, _Y = torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("batch", "got"),
+    [(_X, "a Tensor"), ((_X, _Y, _Y), "a tuple of 3"), ({"x": _X, "y": _Y}, "a dict of 2")],
+    ids=["input", "triple", "dict"],
+)
+def test_a_batch_that_is_no_pair_needs_a_loss(batch, got):
+    with pytest.raises(SettingError) as error:
+        _one_batch(batch)
+    assert str(error.value) == (
+        f"cannot tell inputs from labels\n  at:       batch\n  got:      {got!r} (str)\n  expected: a pair (x, y)\n"
+        "  fix:      pass loss=lambda child, batch: ..., and metric= likewise"
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "bool"])
+def test_labels_that_are_no_classes_are_named(dtype):
+    with pytest.raises(SettingError) as error:
+        _one_batch((_X, _Y.to(getattr(torch, dtype))))
+    assert str(error.value) == (
+        "cannot compare outputs with labels\n"
+        "  at:       batch[1]\n"
+        f"  got:      '{dtype} of shape (4,)' (str)\n"
+        "  expected: classes as int64, or probabilities of shape (4, 3)\n"
+        "  fix:      pass y.long() for classes, or loss= for another task"
+    )
+
+
+def test_probabilities_are_labels_too():
+    assert _one_batch((_X, torch.full((4, 3), 1 / 3)), metric=lambda child, batch: 0.0).dna is not None
+
+
+def test_a_loss_without_a_graph_is_refused_for_what_it_is():
+    with pytest.raises(SettingError) as error:
+        _one_batch((_X, _Y), loss=lambda child, batch: child(batch[0]).sum().detach())
+    assert str(error.value) == (
+        "cannot train on a loss\n"
+        "  at:       loss\n"
+        "  got:      'a tensor without a graph' (str)\n"
+        "  expected: a loss that hangs on the weights\n"
+        "  fix:      return it without detach(), item() or no_grad()"
+    )
+
+
+def test_batches_must_be_something_to_go_through():
+    shared = mu.share_weights(mu.nn.Sequential(mu.oneof([mu.nn.Linear(2, 3), mu.nn.Linear(2, 3, bias=False)])))
+    with pytest.raises(SettingError, match="batches, such as a DataLoader or a list"):
+        mu.one_shot(shared, mu.algorithms.RSPS(), train=shared, valid=[(_X, _Y)], epochs=1)

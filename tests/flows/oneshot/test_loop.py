@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -17,6 +18,7 @@ from mutandis.algorithms.oneshot.single_path import RSPS
 from mutandis.algorithms.oneshot.tunas import TuNAS
 from mutandis.errors import LoweringError, MutandisWarning, SettingError
 from mutandis.flows import steps
+from mutandis.flows.oneshot.loop import Steps
 
 
 def own_loop(shared, algorithm, num_steps, *, loop=None, seed=0, batches=None, **options):
@@ -120,7 +122,9 @@ def kinds(algorithm, num_steps, **options):
 
 def test_passes_come_in_the_order_of_the_method():
     weights, policy = ("weights", "train", "none"), ("policy", "valid", "loss")
-    assert kinds(DARTS(), 2) == [(*weights, 0, True), (*policy, 1, False), (*weights, 1, True), (*policy, 2, False)]
+    assert kinds(DARTS(), 2) == [(*policy, 0, False), (*weights, 0, True), (*policy, 1, False), (*weights, 1, True)]
+    late = kinds(DARTS(policy_first=False), 2)
+    assert late == [(*weights, 0, True), (*policy, 1, False), (*weights, 1, True), (*policy, 2, False)]
     assert kinds(SNAS(), 2) == [("both", "train", "loss", 0, True), ("both", "train", "loss", 1, True)]
     assert kinds(RSPS(), 2) == [(*weights, 0, True), (*weights, 1, True)]
     assert [kind for kind, *_ in kinds(ProxylessNAS(every=3), 4)] == ["weights"] * 3 + ["policy", "weights"]
@@ -145,7 +149,7 @@ def test_a_loop_goes_on_from_its_state_bit_for_bit(name):
                     loss.backward()
                     weights.step()
                 step(-float(loss.detach()) if step.wants == "reward" else loss)
-                is_done = step.kind != "weights"
+                is_done = (step.kind == "weights") is (name == "DARTS")  # Whose policy comes before its weights.
                 if is_done and loop.count == num_first and state is None:
                     state = json.dumps(loop.state_dict(), allow_nan=False)
                     break
@@ -158,10 +162,22 @@ def test_a_loop_goes_on_from_its_state_bit_for_bit(name):
     assert first == second and all(torch.equal(weights[key], others[key]) for key in weights)
 
 
+def test_policy_steps_that_come_first_come_as_often_as_others():
+    shared = mu.share_weights(toy_program())
+    search = DARTS().start_shared(shared.space.bare(), seed=0)
+    search.needs = dataclasses.replace(search.needs, every=3)
+    loop = Steps(shared, search, 5, 5)
+    found = []
+    for _, step in loop:
+        found.append(step.kind)
+        step()
+    assert found == ["policy", *["weights"] * 3, "policy", *["weights"] * 2]
+
+
 def test_a_policy_step_without_an_answer_warns():
-    loop = steps(mu.share_weights(toy_program()), DARTS(), num_steps=2)
+    loop = steps(mu.share_weights(toy_program()), GDAS(), num_steps=2, norm="any")
     next(loop), next(loop)
-    with pytest.warns(MutandisWarning, match=r"policy step after weight step 1 was not answered"):
+    with pytest.warns(MutandisWarning, match=r"policy step after 1 weight steps was not answered"):
         next(loop)
 
 
@@ -203,7 +219,6 @@ def test_what_cannot_work_is_refused_at_once(name):
 
 def test_a_number_where_a_loss_is_wanted_is_refused():
     loop = steps(mu.share_weights(toy_program()), DARTS(), num_steps=1)
-    next(loop)
     _, step = next(loop)
     with pytest.raises(SettingError) as caught:
         step(0.5)
@@ -224,3 +239,37 @@ def test_norms_with_scales_are_refused_where_nobody_leaves_them_alone():
         steps(mu.share_weights(program, x), GDAS(), num_steps=1)
     assert steps(mu.share_weights(program, x, norms="no_affine"), GDAS(), num_steps=1)
     assert steps(mu.share_weights(program, x), GDAS(), num_steps=1, norm="any")
+
+
+@pytest.mark.parametrize("algorithm", [SNAS(), DSNAS()], ids=["SNAS", "DSNAS"])
+def test_a_pass_for_both_may_go_backward_over_parts_of_its_batch(algorithm):
+    """The policy learns from the sum of the parts, as the weights do."""
+    found = []
+    (x, y), *_ = toy_batches(1, 0)
+    for parts in (1, 2):
+        shared = mu.share_weights(toy_program())
+        loop = steps(shared, algorithm, num_steps=3, norm="any")
+        for child, step in loop:
+            for a, b in zip(x.chunk(parts), y.chunk(parts), strict=True):
+                loss = squared(child, (a, b)) / parts
+                loss.backward()
+            step(loss)
+        found.append(loop.search.probabilities())
+    assert found[0].keys() == found[1].keys()
+    assert all(found[0][key] == pytest.approx(found[1][key], abs=1e-6) for key in found[0])
+    assert any(len(set(p)) > 1 for p in found[0].values())
+
+
+def test_a_loss_is_no_reward():
+    shared = mu.share_weights(toy_program())
+    passes = ((step, squared(child, toy_batches(1, 0)[0])) for child, step in steps(shared, TuNAS(), num_steps=2))
+    step, loss = next(pair for pair in passes if pair[0].wants == "reward")
+    with pytest.raises(SettingError) as error:
+        step(loss)
+    assert str(error.value) == (
+        "cannot learn from an outcome\n"
+        "  at:       step\n"
+        "  got:      'a loss with its graph' (str)\n"
+        "  expected: a reward, a number, larger is better\n"
+        "  fix:      pass step(accuracy), or step(-loss.item())"
+    )

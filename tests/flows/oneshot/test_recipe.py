@@ -42,3 +42,25 @@ def test_an_unknown_rule_for_norms_is_refused():
         "  expected: None or one of any, batch_no_affine, batch_affine, recalibrate\n"
         "  fix:      leave it out: the algorithm says what it needs"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("loss", "cross_entropy", "pass loss=lambda child, batch: F.cross_entropy(child(batch[0]), batch[1])"),
+        ("metric", "accuracy", "leave it out for accuracy, or pass metric=lambda child, batch: ..., larger is better"),
+        ("optimizer", "adam", "pass optimizer=lambda weights: torch.optim.SGD(weights, lr=0.1)"),
+        (
+            "schedule",
+            0.5,
+            "pass the factor of the step size by what is done: schedule=lambda done: 1.0 - done",
+        ),
+    ],
+)
+def test_what_is_called_must_be_a_function(name, value, fix):
+    with pytest.raises(SettingError) as error:
+        Recipe(epochs=1, **{name: value})
+    assert str(error.value) == (
+        f"cannot use a setting\n  at:       one_shot.{name}\n  got:      {value!r} ({type(value).__name__})\n"
+        f"  expected: a function\n  fix:      {fix}"
+    )

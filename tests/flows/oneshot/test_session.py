@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from ddp_workers import Told
 from toy_shared import cells, images, squared, toy_batches, toy_program
 
@@ -80,6 +81,16 @@ def test_policy_steps_alternate_with_weight_steps():
     session(search).run_epoch(ignore)
     assert asked(search) == [*["progress", "weights", "policy", "loss"] * 2, "progress"]
     assert [value for kind, value in (s for s in search.seen if s[0] == "progress")] == [0.0, 0.25, 0.5]
+
+
+@pytest.mark.parametrize(("every", "expected"), [
+    (1, ["policy", "loss", "weights"] * 2), (2, ["policy", "loss", "weights", "weights"]),
+    (0, ["weights", "weights", "policy", "loss"]),
+])  # fmt: skip
+def test_policy_steps_come_before_weight_steps_where_that_is_asked_for(every, expected):
+    search = Scripted(every=every, policy_first=True)
+    session(search).run_epoch(ignore)
+    assert [what for what in asked(search) if what != "progress"] == expected
 
 
 @pytest.mark.parametrize(("every", "expected"), [
@@ -357,3 +368,27 @@ def test_a_look_at_the_first_batch_leaves_no_trace(has_generator):
 
     assert order(0) == order(2) != list(range(8))
     assert peek([4, 5]) == 4
+
+
+@mu.symbolize
+class Rerun(torch.nn.Module):
+    """Runs a layer twice, and again with a graph of its own when the backward pass comes there."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first, self.again, self.last = (torch.nn.Linear(a, b) for a, b in ((2, width), (width, width), (width, 1)))
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        for _ in range(2):
+            x = torch.utils.checkpoint.checkpoint(self.again, x, use_reentrant=True)
+        return self.last(x).flatten()
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # Of torch, in passes without gradients.
+@pytest.mark.parametrize("algorithm", [SNAS(), DSNAS(), DARTS()], ids=["SNAS", "DSNAS", "DARTS"])
+def test_a_part_that_is_run_again_may_go_backward_on_its_own(algorithm):
+    batches = toy_batches(2, 0)
+    shared = mu.share_weights(Rerun(mu.oneof([2, 4])), batches[0][0])
+    result = mu.one_shot(shared, algorithm, train=batches, valid=batches, epochs=1, loss=squared, progress=False)
+    assert len(set(result.policy["width"])) == 2

@@ -7,7 +7,10 @@ import supernet_zoo as zoo
 import torch
 
 import mutandis as mu
+from mutandis.flows.supernet import Gate
 from mutandis.flows.supernet.assembly import MissingPart
+from mutandis.flows.supernet.selections import Choice
+from mutandis.models.nats import topology_program
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +113,66 @@ def test_parts_that_are_forgotten_are_built_again(monkeypatch):
         assert shared.materialize(choice)[0].out_features == width
         assert shared.verify(choice, zoo.features(2, 3)).error < 1e-9
     assert max(len(table) for table in shared._live._tables.values()) <= 2
+
+
+@pytest.fixture
+def cells():
+    return mu.share_weights(topology_program(channels=2, cells_per_stage=1))
+
+
+def gates(shared, dna):
+    return {p.key: Gate(k, torch.ones((), requires_grad=True)) for p, k in zip(shared.points, dna.values, strict=True)}
+
+
+@pytest.mark.parametrize("seeds", [(0, 0), (0, 1), (1, 0)])
+def test_after_a_selection_the_program_is_the_child_whichever_was_seen_before(cells, seeds):
+    before, own = map(cells.space.random, seeds)
+    cells.materialize(before)
+    for _ in range(2):
+        with cells.select(own, gates(cells, own)) as live:
+            assert sum(isinstance(m, Choice) for m in live.modules()) == 18
+    assert not any(isinstance(m, Choice) for m in live.modules()) and cells.dna == own
+    assert cells.verify(own, zoo.images(size=8)).error == 0.0
+    assert cells.verify(before, zoo.images(size=8)).error == 0.0
+
+
+def test_a_program_that_is_switched_inside_of_a_selection_stands_where_that_ends(cells):
+    own, other = map(cells.space.random, (0, 1))
+    with cells.select(own, gates(cells, own)):
+        live = cells.materialize(other)
+        assert any(isinstance(m, Choice) for m in live.modules())
+    assert not any(isinstance(m, Choice) for m in live.modules()) and cells.dna == own
+    assert cells.verify(own, zoo.images(size=8)).error == 0.0
+
+
+def test_a_mode_that_is_set_inside_of_a_selection_lasts(cells):
+    own = cells.space.random(0)
+    with cells.select(own, gates(cells, own)) as live:
+        live.eval()
+    assert not any(module.training for module in cells.materialize(own).modules())
+    with cells.select(own, gates(cells, own)) as live:
+        assert not any(module.training for module in live.modules())
+        live.train()
+    assert all(module.training for module in live.modules())
+
+
+def test_a_gate_on_another_arm_than_that_of_the_dna_runs_that_arm(cells):
+    own, other = cells.space.dna(dict.fromkeys(keys(cells), 3)), cells.space.dna(dict.fromkeys(keys(cells), 2))
+    x = zoo.images(size=8)
+    expected = cells.materialize(other)(x)
+    for _ in range(2):
+        for dna, arms in ((other, other), (own, other)):  # What stood there before must not show.
+            with cells.select(dna, gates(cells, arms)) as live:
+                assert torch.equal(live(x), expected)
+
+
+def test_an_arm_whose_mode_was_changed_between_selections_is_in_that_of_the_program_again(cells):
+    own = cells.space.dna(dict.fromkeys(keys(cells), 3))
+    for _ in range(2):
+        with cells.select(own, gates(cells, own)) as live:
+            assert all(module.training for module in live.modules())
+        next(m for m in live.modules() if type(m).__name__ == "ReluConvNorm").eval()
+
+
+def keys(shared):
+    return [point.key for point in shared.points]

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 import mutandis as mu
+from mutandis.errors import SettingError
 
 
 def trained():
@@ -70,12 +71,25 @@ def test_other_children_keep_their_statistics_where_they_share_none():
     assert changed == [True, True, False, False, True, True, False]
 
 
-def test_without_batches_the_statistics_are_those_of_a_new_layer():
+@pytest.mark.parametrize(
+    ("batches", "got", "expected", "fix"),
+    [
+        ([], "[] (list)", "at least one batch", "pass a loader or a list of inputs, not an iterator that is used up"),
+        (torch.ones(2, 3), "'a tensor of shape (2, 3)' (str)", "batches", "pass [x] for a single batch"),
+    ],
+    ids=["none", "tensor"],
+)
+def test_without_batches_the_statistics_stay_and_the_remedy_is_told(batches, got, expected, fix):
     shared, _ = trained()
     dna = shared.space.dna({"first": 0, "second": 0})
-    assert shared.calibrate(dna, []) == 0
-    norm = shared.materialize(dna).norm
-    assert bool(norm.running_mean.eq(0).all()) and bool(norm.running_var.eq(1).all())
+    before = shared.materialize(dna).norm.running_mean.clone()
+    assert bool(before.ne(0).any())
+    with pytest.raises(SettingError) as error:
+        shared.calibrate(dna, batches)
+    assert str(error.value) == (
+        f"cannot calibrate norms\n  at:       batches\n  got:      {got}\n  expected: {expected}\n  fix:      {fix}"
+    )
+    assert torch.equal(shared.materialize(dna).norm.running_mean, before)
 
 
 def test_calibration_and_momentum_have_their_known_answers():

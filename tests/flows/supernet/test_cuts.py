@@ -7,7 +7,17 @@ import torch
 from torch import nn
 
 from mutandis.errors import LoweringError
-from mutandis.flows.supernet.cuts import blocks_index, cut_of, is_box, is_whole, num_blocks, region, signature, take
+from mutandis.flows.supernet.cuts import (
+    blocks_index,
+    cut_of,
+    is_box,
+    is_whole,
+    num_blocks,
+    plain_place,
+    region,
+    signature,
+    take,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +94,17 @@ def test_a_region_indexes_what_is_taken(cut):
 
 def test_a_number_is_indexed_by_nothing():
     assert torch.tensor(3)[region((), (), torch.device("cpu"))] == 3
+
+
+@pytest.mark.parametrize("above", ["", "net"])
+def test_originals_of_a_parametrisation_are_about_its_layer(above):
+    layer = nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 3, 3))
+    net = nn.Sequential()
+    net.net = layer
+    tree = dict((net if above else layer).named_modules())
+    dot = f"{above}." if above else ""
+    assert plain_place(tree, f"{dot}parametrizations.weight", "original1") == (above, "weight")
+    assert plain_place(tree, above, "bias") == (above, "bias")
 
 
 def test_what_is_larger_than_shared_is_refused():

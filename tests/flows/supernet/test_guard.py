@@ -9,6 +9,7 @@ import supernet_zoo as zoo
 import torch
 
 import mutandis as mu
+from mutandis.errors import SettingError
 
 OPTIMIZERS = {
     "SGD": lambda p: torch.optim.SGD(p, 0.05, weight_decay=0.1),
@@ -306,3 +307,19 @@ def test_a_state_that_moved_is_found_where_it_is(widths):
     assert not torch.equal(buffer[:4], saved["state"][0]["momentum_buffer"][:4])
     assert torch.equal(buffer[4:], saved["state"][0]["momentum_buffer"][4:])
     assert not torch.equal(before["0.weight"][:4], child[:4])
+
+
+@pytest.mark.parametrize("which", ["module", "others"])
+def test_what_moves_no_shared_weight_is_refused(which):
+    shared = mu.share_weights(mu.nn.Sequential(mu.oneof([mu.nn.Linear(2, 2), mu.nn.Identity()])))
+    optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1)
+    with pytest.raises(SettingError) as error:
+        shared.guard(shared.module if which == "module" else optimizer)
+    got, expected = {
+        "module": ("SharedModule", "a torch.optim.Optimizer"),
+        "others": ("SGD of other weights", "at least one of the shared weights"),
+    }[which]
+    assert str(error.value) == (
+        f"cannot guard an optimizer\n  at:       guard\n  got:      {got!r} (str)\n  expected: {expected}\n"
+        "  fix:      make it over shared.module.parameters(), after share_weights, and move the module before"
+    )

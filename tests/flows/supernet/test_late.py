@@ -65,3 +65,47 @@ def test_neither_is_copied(do):
     layer = mu.nn.Linear(2, 3)
     with pytest.raises(LoweringError, match="cannot copy the live program"):
         do(LateRecord(layer, tuple))
+
+
+def choices():
+    arms = [mu.nn.Linear(4, 4), mu.nn.Sequential(mu.nn.Linear(4, 4), mu.nn.BatchNorm1d(4))]
+    return mu.nn.Sequential(mu.oneof(arms, name="arm"), mu.nn.Linear(4, mu.oneof([4, 2], name="width")))
+
+
+def test_a_move_of_the_live_module_moves_all_shared_weights_and_keeps_the_views():
+    shared = mu.share_weights(choices(), torch.randn(3, 4))
+    live = shared.materialize(shared.space.dna({"arm": 1, "width": 1}))
+    assert live.double() is live and live.to(torch.float64) is live
+    assert {t.dtype for t in shared.module.state_dict().values()} == {torch.float64, torch.int64}
+    assert live[1].weight.untyped_storage().data_ptr() == dict(
+        shared.module.named_parameters())["1.weight"].untyped_storage().data_ptr()  # fmt: skip
+    live(torch.randn(3, 4, dtype=torch.float64)).sum().backward()
+    assert dict(shared.module.named_parameters())["1.weight"].grad.abs().sum() > 0
+
+
+def test_a_move_to_where_the_weights_are_is_no_switch(monkeypatch):
+    shared = mu.share_weights(choices(), torch.randn(3, 4))
+    live = shared.materialize(shared.space.dna({"arm": 0, "width": 1}))
+    before = list(live.parameters())
+    assert live[0].to("cpu", torch.float32) is live[0] and live.cpu() is live
+    assert all(a is b for a, b in zip(before, live.parameters(), strict=True))
+
+
+def test_a_move_of_a_part_of_the_live_program_is_refused_before_anything_has_moved():
+    shared = mu.share_weights(choices(), torch.randn(3, 4))
+    live = shared.materialize(shared.space.dna({"arm": 0, "width": 1}))
+    with pytest.raises(LoweringError) as error:
+        live[1].double()
+    assert str(error.value) == (
+        "cannot move a part of the live program\n  at:       module 1\n  got:      'torch.float64 on cpu' (str)\n"
+        "  expected: one place and type for all shared weights, of which its modules hold parts\n"
+        "  fix:      move all of them: shared.module.to(...)"
+    )
+    assert live[1].weight.dtype == torch.float32
+
+
+def test_a_copy_of_a_live_module_moves_alone():
+    shared = mu.share_weights(choices(), torch.randn(3, 4))
+    live = shared.materialize(shared.space.dna({"arm": 0, "width": 0}))
+    for made in (copy.deepcopy(live[0]), pickle.loads(pickle.dumps(live[0]))):
+        assert made.double().weight.dtype == torch.float64 and live[0].weight.dtype == torch.float32

@@ -5,13 +5,13 @@ from __future__ import annotations
 import supernet_zoo as zoo
 
 import mutandis as mu
-from mutandis.flows.supernet import lowering_report
+from mutandis.flows import lowering_report
 from mutandis.models.nats import topology_program
 
 
 def test_each_decision_is_told_by_what_it_does():
     program, batch = zoo.programs()["transformer"]
-    assert str(lowering_report(program, batch)) == (
+    assert str(lowering_report(program, batch=batch)) == (
         "decision  values              shared\n"
         "width     one of [8, 12, 16]  a part of shared weights in 22 modules; 33 settings\n"
         "heads     one of [1, 2, 4]    6 settings\n"
@@ -30,12 +30,12 @@ def test_arms_late_attributes_and_decisions_outside_are_told():
 
 
 def test_modules_without_a_proof_are_listed():
-    report = lowering_report(zoo.Rearranged(mu.oneof([4, 2]), "mixed"), zoo.images(size=4))
+    report = lowering_report(zoo.Rearranged(mu.oneof([4, 2]), "mixed"), batch=zoo.images(size=4))
     assert report.unproven == ("last",) and str(report).endswith("positions unknown in last")
 
 
 def test_a_refusal_is_told_and_not_raised():
-    report = lowering_report(zoo.Stages(mu.oneof([1, 2])), zoo.features(3, 4))
+    report = lowering_report(zoo.Stages(mu.oneof([1, 2])), batch=zoo.features(3, 4))
     assert not report.is_possible
     assert str(report) == (
         "weights cannot be shared\n"

@@ -7,6 +7,7 @@ import copy
 import pytest
 import supernet_zoo as zoo
 import torch
+import torch.utils.data
 from torch import nn
 
 import mutandis as mu
@@ -43,8 +44,14 @@ def test_what_shares_weights_already_is_refused():
 
 def test_a_traced_function_is_refused():
     traced = mu.trace(lambda: mu.oneof([nn.ReLU(), nn.Tanh()]))
-    with pytest.raises(LoweringError, match="cannot share the weights of a function that decides as it runs"):
+    with pytest.raises(LoweringError) as error:
         mu.share_weights(traced)
+    text = str(error.value)
+    assert text.startswith("cannot share the weights of a function that decides as it runs\n  got:      ")
+    assert text.endswith(
+        "  expected: a program whose modules can be seen before it runs\n"
+        "  fix:      write the decisions as arguments of symbolic objects"
+    )
 
 
 def test_nothing_in_a_program_is_changed():
@@ -126,6 +133,66 @@ def test_widths_of_kernels_with_weights_of_their_own_are_parts_of_each():
     assert set(again.module.state_dict()) == set(shared.module.state_dict())
 
 
+def normed(conv) -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(conv)
+
+
+def conv_of(inputs, outputs, size) -> nn.Module:
+    return normed(nn.Conv2d(inputs, outputs, size, padding=size // 2))
+
+
+@pytest.mark.parametrize("kernels", ["crop", "separate"])
+def test_kernels_under_a_weight_norm_are_the_centre_too(kernels):
+    size = mu.oneof([5, 3], name="size")
+    program = mu.nn.Sequential(mu.bind(conv_of, 3, 4, size), mu.nn.ReLU())
+    shared = mu.share_weights(program, zoo.images(), kernels=kernels)
+    with torch.no_grad():
+        for parameter in shared.module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    small = shared.materialize(shared.space.dna({"size": 1}))
+    inner = small[0].parametrizations.weight.original1
+    state = shared.module.state_dict()
+    name = "0.parametrizations.weight.original1"
+    if kernels == "crop":
+        assert state[name].shape == (4, 3, 5, 5) and torch.equal(inner, state[name][:, :, 1:4, 1:4])
+    else:
+        assert torch.equal(inner, state[f"{name}<3x3>"]) and f"{name}<5x5>" in state
+    for dna in shared.space.enumerate():
+        assert shared.verify(dna, zoo.images()).error < 1e-12
+
+
+@mu.symbolize
+class NormedConcat(nn.Module):
+    """Two branches side by side, read by a layer whose weight is computed from a length and a direction."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, first, 1), nn.Conv2d(3, second, 1)
+        self.out = normed(nn.Conv2d(first + second, 4, 1))
+
+    def forward(self, x):
+        return self.out(torch.cat([self.a(x), self.b(x)], 1))
+
+
+def test_a_weight_norm_behind_a_concatenation_reads_the_places_that_belong_to_it():
+    shared = mu.share_weights(NormedConcat(mu.oneof([2, 4]), mu.oneof([3, 2])), zoo.images())
+    live = shared.materialize(shared.space.dna({"first": 0, "second": 0}))
+    whole = shared.module.state_dict()["out.parametrizations.weight.original1"]
+    assert torch.equal(live.out.parametrizations.weight.original1, whole[:, [0, 1, 4, 5, 6]])
+    assert [shared.verify(dna, zoo.images()).positions for dna in shared.space.enumerate()] == ["proven"] * 4
+
+
+def rnn_of(width) -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(nn.GRU(3, width), "weight_hh_l0")
+
+
+def test_gates_under_a_weight_norm_are_blocks():
+    shared = mu.share_weights(mu.bind(rnn_of, mu.oneof([2, 4])), torch.zeros(2, 1, 3), positions="leading")
+    live = shared.materialize(shared.space.dna({shared.points[0].path: 0}))()
+    whole = shared.module.state_dict()["parametrizations.weight_hh_l0.original1"]
+    assert torch.equal(live.parametrizations.weight_hh_l0.original1, whole[[0, 1, 4, 5, 8, 9]][:, :2])
+
+
 def test_a_setting_for_kernels_that_is_none_is_refused():
     with pytest.raises(SettingError) as error:
         mu.share_weights(kernels(), zoo.images(), kernels="apart")
@@ -133,6 +200,23 @@ def test_a_setting_for_kernels_that_is_none_is_refused():
         "cannot share weights\n"
         "  at:       kernels\n"
         "  got:      'apart' (str)\n"
-        "  expected: 'crop' or 'separate'\n"
+        "  expected: 'crop' or 'separate' or 'transform'\n"
         "  fix:      leave it out"
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [torch.utils.data.DataLoader([1, 2]), torch.zeros(2, 2).numpy(), torch.nn.Linear(2, 2)],
+    ids=["loader", "array", "module"],
+)
+def test_what_is_no_input_of_a_module_is_refused(given):
+    with pytest.raises(SettingError) as error:
+        mu.share_weights(mu.nn.Linear(2, mu.oneof([2, 3])), given)
+    assert str(error.value) == (
+        "cannot share weights\n"
+        "  at:       batch\n"
+        f"  got:      '{type(given).__name__}' (str)\n"
+        "  expected: tensors, as the module is called with\n"
+        "  fix:      pass next(iter(loader))[0], or torch.as_tensor(x) of an array"
     )

@@ -122,3 +122,10 @@ def test_nested_outputs_are_compared_in_full():
     assert [t.shape for t in tensors_in({"a": tensors[:2], "b": (tensors[2], None, 3)})] == [(1,), (2,), (3,)]
     doubled = as_double((torch.ones(1), [torch.ones(1, dtype=torch.int64)], {"x": 3}))
     assert [t.dtype for t in tensors_in(doubled)] == [torch.float64, torch.int64] and doubled[2] == {"x": 3}
+
+
+def test_an_error_of_the_program_passes_with_the_child_and_the_place():
+    inside = mu.nn.Sequential(mu.nn.Flatten(), mu.nn.Linear(9, 2))
+    with pytest.raises(RuntimeError, match=r"shapes cannot be multiplied") as error:
+        mu.share_weights(mu.nn.Sequential(mu.oneof([mu.nn.ReLU(), mu.nn.Tanh()]), inside), torch.ones(2, 3))
+    assert error.value.__notes__ == ["while running the child {args[0]: ReLU()}, in its module 1.1"]

@@ -36,6 +36,23 @@ def test_an_edit_takes_effect_under_every_name_and_stands_under_the_first():
     assert isinstance(net.first, nn.Identity)
 
 
+class Listed(nn.Module):
+    """Keeps its layers in a plain list and a tuple beside the registry, and calls them from there."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+        self.plain = [self.first, (self.second, self.second[0])]
+
+
+def test_edits_of_several_layers_reach_the_lists_that_hold_them():
+    edits = {"first": mu.nn.Identity(), "second[0]": mu.nn.Linear(2, 3), "second[1]": mu.nn.ReLU()}
+    made = mu.symbolize(Listed)().rebind(edits)
+    assert isinstance(made.plain[0], nn.Identity) and made.plain[0] is made.first
+    assert made.plain[1] == (made.second, made.second[0]) and made.second[0].out_features == 3
+    assert isinstance(made.second[1], nn.ReLU)
+
+
 def test_an_edit_lives_through_rebuilds_sleeps_and_comes_back():
     net = Net(4)
     edit = mu.nn.Linear(3, 3, bias=False)

@@ -134,7 +134,7 @@ def _try_all(shared: supernet.Shared, draw: Selections, run: Run,
             found = list(torch.autograd.grad(loss, [leaf for _, leaf in leaves], allow_unused=True))
     reached = {index for (index, _), slope in zip(leaves, found, strict=True) if slope is not None}
     for index in dict(leaves):
-        if index not in reached and _runs(shared, draw, index):
+        if index not in reached and shared.points[index].num_candidates != 1 and _runs(shared, draw, index):
             refused[index] = _without_path(shared.points[index])
 
 

@@ -103,8 +103,9 @@ def lowering_report(
         SettingError: the algorithm is none.
     """
     if algorithm is not None and not isinstance(algorithm, Algorithm):
+        fix = f"write {algorithm.__name__}()" if isinstance(algorithm, type) else "pass an example as batch="
         raise SettingError("cannot report on an algorithm", at="lowering_report.algorithm", got=algorithm,
-                           expected="an algorithm, or None", fix="pass an example as batch=")  # fmt: skip
+                           expected="an algorithm, or None", fix=fix)  # fmt: skip
     if isinstance(program, supernet.Shared):
         shared, lowering = program, program.report()
         batch = program.batch if batch is None else batch
@@ -151,6 +152,8 @@ def fit_report(
     try:
         fits = fits_of(shared, search, run)
         refusals: list[MutandisError] = [fit.refusal for fit in fits if fit.refusal is not None]
+        if needs.kernels not in ("any", shared._store.kernels):
+            refusals.append(_kernel_refusal(shared._store.kernels, needs.kernels, name))
         if needs.is_virtual and not refusals:
             refusals += _looking_ahead(lowering or shared.report())
         own = (
@@ -210,6 +213,17 @@ def own_scales(
     fixed = Inventory(shared).norms if (norm or needs.norm) == "batch_no_affine" else set()
     trained = {storage_of(p) for p in shared.module.parameters() if p.requires_grad} - fixed
     return scaling_candidates(shared, run, trained)
+
+
+def _kernel_refusal(given: str, wanted: str, name: str) -> LoweringError:
+    """Returns the error for kernels that share weights in another way than an algorithm wants."""
+    return LoweringError(
+        "cannot train kernels in the way that was asked for",
+        at="share_weights, kernels",
+        got=given,
+        expected=f"{wanted!r}, which {name} was set to",
+        fix=f"pass kernels={wanted!r} to mu.share_weights, or leave the setting of {name} out",
+    )
 
 
 def _scale_refusal(shared: supernet.Shared, own: dict[str, tuple[int, ...]], name: str) -> LoweringError:

@@ -44,7 +44,7 @@ def scaling_candidates(
     found: dict[str, tuple[int, ...]] = {}
     for point in shared.points:
         count = point.num_candidates if point.kind == "choice" else 0
-        scaling = tuple(k for k in range(count) if _scales(shared, point, k, run, trained))
+        scaling = tuple(k for k in range(count if count > 1 else 0) if _scales(shared, point, k, run, trained))
         if scaling:
             found[point.path] = scaling
     return found

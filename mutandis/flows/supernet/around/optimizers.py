@@ -9,188 +9,170 @@ child that has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from mutandis.errors import LoweringError
-from mutandis.flows.supernet.assembly import Assembly, put
-from mutandis.flows.supernet.lowering.roots import Roots
+from mutandis.flows.supernet.around.digests import digest
+from mutandis.flows.supernet.around.held import Held
 from mutandis.flows.supernet.store import Store
-from mutandis.symbolic.paths import Path
-from mutandis.symbolic.record import LEAVES
-from mutandis.symbolic.traverse import children
 
-Values = tuple[Any, ...]
+Place = tuple[str, type]
+Settings = dict[str, tuple[Any, Any]]
+"""Of a group: the digest of each setting when it was made, and the setting."""
 
-
-class Made(NamedTuple):
-    """An optimizer that a program has made.
-
-    Attributes:
-        at: Where it stands.
-        holder: The object whose attribute it is.
-        name: Of the attribute.
-        optimizer: The optimizer.
-    """
-
-    at: str
-    holder: Any
-    name: str
-    optimizer: torch.optim.Optimizer
+Swaps = Mapping[int, nn.Parameter]
+"""By the id of a parameter that shares no weights, the one that is kept in its place."""
 
 
-class Owned:
+class Optimizers:
     """The optimizers of a program with shared weights.
 
     Args:
-        roots: Builds the program around modules.
         store: The shared tensors.
-        live: Returns the live program.
-        mount: Puts the live program together for raw values.
-        plain: Returns the modules of a real child.
         guard: Guards an optimizer that is kept.
     """
 
-    def __init__(self, roots: Roots, store: Store, live: Callable[[], Assembly], mount: Callable[[Values], None],
-                 plain: Callable[[Values], list[nn.Module]], guard: Callable[[torch.optim.Optimizer], Any],
-                 ) -> None:  # fmt: skip
-        self._roots, self._store, self._live, self._mount = roots, store, live, mount
-        self._plain, self._guard = plain, guard
-        self._is_owner: bool | None = None
-        self._kept: dict[tuple[str, type], torch.optim.Optimizer] = {}
-        self._settings: dict[tuple[str, type], list[dict[str, Any]]] = {}
-        self._guards: dict[tuple[str, type], tuple[int, Any]] = {}
+    def __init__(self, store: Store, guard: Callable[[torch.optim.Optimizer], Any]) -> None:
+        self._store, self._guard = store, guard
+        self._grouped = (0, 0)  # The numbers of matrices and optimizers that were put together.
+        self._kept: dict[Place, torch.optim.Optimizer] = {}
+        self._settings: dict[Place, list[Settings]] = {}
+        self._guards: dict[Place, tuple[int, Any]] = {}
+        self._saved: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def wrap(self, values: Values) -> Any:
-        """Returns the program of raw values around the live modules, with the optimizers that were kept.
+    def knows(self, held: Held) -> bool:
+        """Returns whether an optimizer is kept for the place of a new one."""
+        return (held.at, type(held.value)) in self._kept
+
+    def keep(self, held: Held, swaps: Swaps) -> torch.optim.Optimizer:
+        """Returns the optimizer that stands in the place of a new one, with the settings that changed.
 
         Raises:
-            LoweringError: an optimizer cannot be kept.
+            LoweringError: its groups are others.
         """
-        if self._is_owner is None:
-            is_bare = self._roots.paths == ("",)
-            self._is_owner = not is_bare and bool(optimizers_in(self._roots.wrap(values, self._plain(values))))
-        if not self._is_owner:
-            return self._roots.wrap(values, self._live().roots)
-        program = self._built(values)
-        fresh = optimizers_in(program)
-        new = [made for made in fresh if (made.at, type(made.optimizer)) not in self._kept]
-        for made in fresh:
-            self._keep(made)
-        if new:
-            self._complete(values)
-        self._watch()
-        return program
+        made, place = held.value, (held.at, type(held.value))
+        settings = [{k: (digest(v), v) for k, v in group.items() if k != "params"} for group in made.param_groups]
+        kept = self._kept.setdefault(place, made)
+        before = self._settings.setdefault(place, settings)
+        if len(settings) != len(before):
+            raise refusal(held.at, f"{len(settings)} groups of parameters", f"{len(before)}, as of the first child")
+        if kept is made:
+            for group in made.param_groups:
+                group["params"] = [swaps.get(id(p), p) for p in group["params"]]
+            self._load(place, kept)
+        else:
+            for group, old, new in zip(kept.param_groups, before, settings, strict=True):
+                group.update(_changed(old, new))
+            self.adopt(held, swaps)
+            self._settings[place] = settings
+        return kept
 
-    def _watch(self) -> None:
+    def adopt(self, held: Held, swaps: Swaps) -> None:
+        """Adds to the optimizer that is kept what another one of its kind holds beside its parameters.
+
+        Raises:
+            LoweringError: it belongs to another group, or it is a new parameter that nothing else holds.
+        """
+        kept = self._kept[held.at, type(held.value)]
+        groups = {id(p): i for i, group in enumerate(kept.param_groups) for p in group["params"]}
+        shared = {id(self._store.tensor(key)) for key in self._store.every_key()}
+        for number, group in enumerate(held.value.param_groups):
+            for parameter in (swaps.get(id(p), p) for p in group["params"]):
+                if groups.setdefault(id(parameter), number) != number:
+                    raise refusal(held.at, "a parameter that is in another group for another child", "one group for it")
+                if not any(parameter is p for p in kept.param_groups[number]["params"]):
+                    if id(parameter) not in shared:
+                        raise refusal(held.at, f"a parameter of shape {tuple(parameter.shape)} that each child makes",
+                                      "parameters of modules, or such that an attribute holds")  # fmt: skip
+                    kept.param_groups[number]["params"].append(parameter)
+
+    def missing(self) -> Iterable[Any]:
+        """Yields the keys of shared weights that no optimizer holds."""
+        for key in self._store.every_key():
+            tensor = self._store.tensor(key)
+            if isinstance(tensor, nn.Parameter):
+                held = {id(p) for kept in self._kept.values() for group in kept.param_groups for p in group["params"]}
+                if id(tensor) not in held:
+                    yield key
+
+    def watch(self) -> None:
         """Guards the optimizers, anew where they have got more parameters."""
-        for key, optimizer in self._kept.items():
+        self._add_matrices()
+        for place, optimizer in self._kept.items():
             count = sum(len(group["params"]) for group in optimizer.param_groups)
-            before, guard = self._guards.get(key, (0, None))
+            before, guard = self._guards.get(place, (0, None))
             if count != before:
                 if guard is not None:
                     guard.remove()
-                self._guards[key] = (count, self._guard(optimizer))
+                self._guards[place] = (count, self._guard(optimizer))
 
-    def _built(self, values: Values) -> Any:
-        with whole(self._live(), self._store):
-            return self._roots.wrap(values, self._live().roots)
+    def _add_matrices(self) -> None:
+        """Puts the matrices of kernels, which stand in no child, into the groups of their kernels."""
+        matrices = list(self._store.matrices())
+        if (len(matrices), len(self._kept)) == self._grouped:
+            return
+        self._grouped = (len(matrices), len(self._kept))
+        for key, kernel in matrices:
+            matrix, beside = self._store.tensor(key), self._store.tensor(kernel)
+            for kept in self._kept.values():
+                for group in kept.param_groups:
+                    held = {id(p) for p in group["params"]}
+                    if id(beside) in held and id(matrix) not in held:
+                        group["params"].append(matrix)
 
-    def _keep(self, made: Made) -> None:
-        """Puts the optimizer that is kept in the place of a new one, with the settings that changed."""
-        key = (made.at, type(made.optimizer))
-        settings = [{k: v for k, v in group.items() if k != "params"} for group in made.optimizer.param_groups]
-        kept = self._kept.setdefault(key, made.optimizer)
-        before = self._settings.setdefault(key, settings)
-        if kept is not made.optimizer:
-            if len(settings) != len(before):
-                raise refusal(made.at, f"{len(settings)} groups of parameters", f"{len(before)}, as of the first child")
-            for group, old, new in zip(kept.param_groups, before, settings, strict=True):
-                group.update({name: value for name, value in new.items() if old.get(name) != value})
-            self._adopt(made)
-            self._settings[key] = settings
-        setattr(made.holder, made.name, kept)
+    def state(self) -> list[dict[str, Any]]:
+        """Returns the state of all optimizers, as `load` takes it: parameters are named."""
+        names = {id(p): name for name, p in self._store.module.named_parameters()}
+        return [
+            {"at": place[0], "kind": place[1].__qualname__, **_state_of(kept, names, self._settings[place])}
+            for place, kept in self._kept.items()
+        ]
 
-    def _adopt(self, made: Made) -> None:
-        """Adds to the optimizer that is kept what another one of its kind holds beside its parameters."""
-        kept = self._kept[made.at, type(made.optimizer)]
-        groups = {id(p): i for i, group in enumerate(kept.param_groups) for p in group["params"]}
-        for number, group in enumerate(made.optimizer.param_groups):
-            for parameter in group["params"]:
-                if groups.setdefault(id(parameter), number) != number:
-                    raise refusal(made.at, "a parameter that is in another group for another child", "one group for it")
-                if not any(parameter is p for p in kept.param_groups[number]["params"]):
-                    kept.param_groups[number]["params"].append(parameter)
+    def load(self, state: list[dict[str, Any]]) -> None:
+        """Goes on from a state: optimizers take it up when a child makes them."""
+        self._saved = {(item["at"], item["kind"]): item for item in state}
 
-    def _complete(self, values: Values) -> None:
-        """Finds the groups of weights that this child does not have, by building children that have them."""
-        held = {id(p) for kept in self._kept.values() for group in kept.param_groups for p in group["params"]}
-        for key in self._store.every_key():
-            tensor = self._store.tensor(key)
-            if isinstance(tensor, nn.Parameter) and id(tensor) not in held:
-                self._mount(self._store.born(key))
-                for made in optimizers_in(self._built(self._store.born(key))):
-                    if (made.at, type(made.optimizer)) in self._kept:
-                        self._adopt(made)
-                        held.update(id(p) for group in made.optimizer.param_groups for p in group["params"])
-        self._mount(values)
-
-
-@contextmanager
-def whole(live: Assembly, store: Store) -> Iterator[None]:
-    """Lets the modules of the live program hold whole shared tensors for a while, of which optimizers are made."""
-    before = []
-    for module in (module for root in live.roots for module in root.modules()):
-        home = live.home_of(module)
-        if home is None:
-            continue  # A `Choice` has no tensors of its own.
-        for loan, _ in live.twin(home, {}).loans:
-            if loan.path == home.path and not loan.is_buffer:
-                before.append((module, loan, module._parameters[loan.name]))
-                put(module, loan, store.tensor(loan.key))
-    try:
-        yield
-    finally:
-        for module, loan, tensor in before:
-            assert tensor is not None  # Only loans were replaced.
-            put(module, loan, tensor)
+    def _load(self, place: Place, kept: torch.optim.Optimizer) -> None:
+        saved = self._saved.pop((place[0], place[1].__qualname__), None)
+        if saved is None:
+            return
+        known = dict(self._store.module.named_parameters())
+        shared = {id(p) for p in known.values()}
+        for group, born, new, names in zip(
+            kept.param_groups, saved["groups"], self._settings[place], saved["names"], strict=True
+        ):
+            own = [p for p in group["params"] if id(p) not in shared]
+            by_name = {name: known[name] for name in names if name in known}
+            by_name.update(zip((name for name in names if name not in known), own))
+            rest = [p for p in group["params"] if not any(p is q for q in by_name.values())]
+            group.update(born["now"])
+            group.update(_changed({n: (digest(v), v) for n, v in born["first"].items()}, new))
+            group["params"] = [by_name[name] for name in names if name in by_name] + rest
+            kept.state.update({p: dict(saved["state"][n]) for n, p in by_name.items() if n in saved["state"]})
 
 
-def optimizers_in(program: Any) -> list[Made]:
-    """Returns the optimizers that attributes of the objects of a program hold.
-
-    Raises:
-        LoweringError: one stands in a container, or another object holds it.
-    """
-    found = []
-    pending: list[tuple[Path, Any]] = [(Path(), program)]
-    while pending:
-        path, value = pending.pop()
-        if type(value) in LEAVES or isinstance(value, nn.Module):
-            continue
-        pending.extend((path / step, item) for step, item in children(value))
-        attributes = getattr(value, "__dict__", None)
-        for name, item in list(attributes.items()) if isinstance(attributes, dict) else ():
-            if isinstance(item, torch.optim.Optimizer):
-                found.append(Made(str(path / name), value, name, item))
-            elif name != "_mu_" and _holds(item):
-                raise refusal(str(path / name), item, "an optimizer that is an attribute, and that nothing else holds")
-    return found
+def _changed(old: Settings, new: Settings) -> dict[str, Any]:
+    """Returns the settings of a group that two children do not have in common."""
+    return {name: value for name, (shown, value) in new.items() if name not in old or old[name][0] != shown}
 
 
-def _holds(item: Any) -> bool:
-    """Returns whether a container, or an object such as a scheduler, holds an optimizer."""
-    if isinstance(item, (nn.Module, type)):
-        return False
-    inside = item.values() if isinstance(item, dict) else item if isinstance(item, (list, tuple)) else None
-    if inside is None:
-        attributes = getattr(item, "__dict__", None)
-        inside = attributes.values() if isinstance(attributes, dict) else ()
-    return any(isinstance(value, torch.optim.Optimizer) for value in inside)
+def _state_of(kept: torch.optim.Optimizer, names: Mapping[int, str], births: Sequence[Settings]) -> dict[str, Any]:
+    """Returns the settings and the state of an optimizer; parameters that share no weights are numbered."""
+    groups = [
+        {"now": {k: v for k, v in group.items() if k != "params"}, "first": {k: v for k, (_, v) in born.items()}}
+        for group, born in zip(kept.param_groups, births, strict=True)
+    ]
+    order = [[names.get(id(p), f"{number}/{i}") for i, p in enumerate(group["params"])]
+             for number, group in enumerate(kept.param_groups)]  # fmt: skip
+    pairs = [(name, p) for own, group in zip(order, kept.param_groups, strict=True)
+             for name, p in zip(own, group["params"], strict=True)]  # fmt: skip
+    state = {name: {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in kept.state[p].items()}
+             for name, p in pairs if p in kept.state}  # fmt: skip
+    return {"groups": groups, "names": order, "state": state}
 
 
 def refusal(at: str, got: Any, expected: str) -> LoweringError:
@@ -204,4 +186,4 @@ def refusal(at: str, got: Any, expected: str) -> LoweringError:
     )
 
 
-__all__ = ["Made", "Owned", "optimizers_in", "whole"]
+__all__ = ["Optimizers", "Swaps", "refusal"]

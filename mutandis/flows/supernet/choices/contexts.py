@@ -6,8 +6,7 @@ may run several arms themselves. What is decided elsewhere is as the DNA has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mutandis.errors import LoweringError
@@ -32,7 +31,11 @@ class Context:
         self._open = set(selections)
         self._placed: set[int] = set()
         self._met: set[int] = set()
+        self._single: dict[int, int] = {}
         self._conditional = [point for point in space.points if point.conditions]
+
+        if not self._conditional:
+            self._single = {i: next(iter(s.weights)) for i, s in selections.items() if len(s.weights) == 1}
 
     def __bool__(self) -> bool:
         return bool(self._selections)
@@ -44,21 +47,27 @@ class Context:
                 return index
         return None
 
-    @contextmanager
-    def arms(self, index: int, values: Sequence[Any]) -> Iterator[dict[int, list[Any]]]:
+    def arms(self, index: int, values: Sequence[Any]) -> _Arms:
         """Gives the raw values inside each arm that runs; meanwhile the arms themselves are mounted as they are."""
         self._placed.add(index)
-        self._open.discard(index)
-        try:
-            yield {arm: self._within(values, index, arm) for arm in self._selections[index].weights}
-        finally:
-            self._open.add(index)
+        return _Arms(self._open, index, {
+            arm: self._within(values, index, arm) for arm in self._selections[index].weights
+        })  # fmt: skip
+
+    def single(self, index: int, values: Sequence[Any]) -> bool:
+        """Returns whether one arm runs, that of raw values, with no decisions in it; the choice is placed then."""
+        if index not in self._single or values[index] != self._single[index]:
+            return False
+        self._placed.add(index)
+        return True
 
     def selection(self, index: int) -> Selection:
         """Returns the selection of a decision."""
         return self._selections[index]
 
-    def _within(self, values: Sequence[Any], index: int, arm: int) -> list[Any]:
+    def _within(self, values: Sequence[Any], index: int, arm: int) -> Sequence[Any]:
+        if not self._conditional and values[index] == arm:
+            return values
         given = list(values)
         given[index] = arm
         for point in self._conditional:
@@ -81,10 +90,33 @@ class Context:
             raise LoweringError(
                 "cannot run several arms of a choice at once",
                 at=self._space.points[index].path,
-                got="a choice inside of modules that hold each other in plain attributes",
-                expected="an arm that stands where a module registers it, and nowhere else",
-                fix="register the layers that meet in one module, and let forward pass on what they share",
+                got="a value that code branches on, or layers that others hold in plain attributes",
+                expected="a choice among layers, each where one module registers it",
+                fix="write the branches as layers, or use an algorithm that takes one candidate at a time, such as "
+                "ENAS(), RSPS() or TuNAS(op_warmup=0.0)",
             )
+
+
+class _Arms:
+    """The arms of a choice while they are mounted; a class, since there are many of them in a step.
+
+    Args:
+        choices: Those that are choices, not arms.
+        index: Of the choice.
+        values: The raw values inside each arm.
+    """
+
+    __slots__ = ("_choices", "_index", "_values")
+
+    def __init__(self, choices: set[int], index: int, values: dict[int, Sequence[Any]]) -> None:
+        self._choices, self._index, self._values = choices, index, values
+
+    def __enter__(self) -> dict[int, Sequence[Any]]:
+        self._choices.discard(self._index)
+        return self._values
+
+    def __exit__(self, *error: object) -> None:
+        self._choices.add(self._index)
 
 
 __all__ = ["Context"]

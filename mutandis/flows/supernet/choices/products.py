@@ -22,6 +22,9 @@ Product = Callable[[Tensor], Tensor]
 OF_NODE = "_mu_product_"
 """Under this name a node of our own has a function that returns its product, or None."""
 
+SHIFT = "mutandis: shift"
+"""Under this name the node that makes the shift of a norm has what it is made of: a shift, its gate and an offset."""
+
 _DEEPEST = 16
 _LARGEST_POOL = 16
 _ROUNDINGS = 16
@@ -132,6 +135,8 @@ def _bias(node: Any, output: Tensor | None) -> Callable[[], Tensor] | None:
     if source is not None:
         if hasattr(source, "variable"):
             return lambda: source.variable  # type: ignore[no-any-return]
+        if SHIFT in source.metadata:
+            return lambda: _gated(*source.metadata[SHIFT])
         leaf = source.next_functions[0][0] if source.name() == "AsStridedBackward0" else None
         if leaf is None or not hasattr(leaf, "variable"):
             return None
@@ -141,6 +146,10 @@ def _bias(node: Any, output: Tensor | None) -> Callable[[], Tensor] | None:
         return None
     found = _read_off(node, output)
     return lambda: found
+
+
+def _gated(shift: Tensor, gate: Tensor, offset: Tensor | None) -> Tensor:
+    return shift * gate if offset is None else shift * gate + offset
 
 
 @torch.no_grad()
@@ -163,11 +172,19 @@ def _scaled(node: Any, budget: list[int], depth: int) -> Product | None:
     factor = node._saved_other
     if node._saved_self is not None or not isinstance(factor, Tensor) or factor.dim() or factor.requires_grad:
         return None
-    if factor.device.type == "cpu" and _is_zero(factor):
+    if is_zeroed(node):
         # Zero times a sum where a second derivative is asked for, which needs a graph.
         return lambda gradient: gradient.sum() * 0 if torch.is_grad_enabled() else gradient.new_zeros(())
     inner = _find(node.next_functions[0][0], None, budget, depth)
     return None if inner is None else lambda gradient: inner(gradient) * factor.to(gradient)
+
+
+def is_zeroed(node: Any) -> bool:
+    """Returns whether a node is a product with a number that is known to be 0."""
+    if node is None or node.name() != "MulBackward0" or node._saved_self is not None:
+        return False
+    factor = node._saved_other
+    return isinstance(factor, Tensor) and not factor.dim() and factor.device.type == "cpu" and _is_zero(factor)
 
 
 def _is_zero(factor: Tensor) -> bool:
@@ -230,4 +247,4 @@ _LINEAR: dict[str, Callable[[Any, list[int], int], Product | None]] = {
     "MulBackward0": _scaled, "SumBackward1": _sum_of, "AddBackward0": _added,
 }  # fmt: skip
 
-__all__ = ["OF_NODE", "Product", "dot", "product_of"]
+__all__ = ["OF_NODE", "SHIFT", "Product", "dot", "is_zeroed", "product_of"]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mutandis.flows.supernet.choices.products import OF_NODE, Product, dot, product_of
+from mutandis.flows.supernet.choices.products import OF_NODE, Product, dot, is_zeroed, product_of
 
 SMALL = 16384
 """Below so many numbers it takes less time to keep outputs than to do without them, on a CPU of 2024."""
@@ -32,9 +32,12 @@ def weighted_sum(outputs: Sequence[Tensor], weights: Sequence[Tensor], offset: T
         weights: One per output, tensors without dimensions. The sum has the type that products of the two have.
         offset: A tensor without dimensions that is added; None for nothing.
     """
-    if outputs[0].numel() < SMALL or not all(map(_is_plain, outputs)) or _is_transformed():
+    if is_transformed() or not all(map(_is_plain, outputs)):
         return _plainly(outputs, weights, offset)
-    if len(outputs) == 1 and _is_gate(weights[0], offset, outputs[0].dtype):
+    if outputs[0].numel() < SMALL:
+        is_zero = len(outputs) == 1 and is_zeroed(outputs[0].grad_fn)
+        return _without(outputs[0], weights[0], offset) if is_zero else _plainly(outputs, weights, offset)
+    if len(outputs) == 1 and is_gate(weights[0], offset, outputs[0].dtype):
         product = product_of(outputs[0], _LEAVES_OF_A_GATE)
         if product is not None:
             gated: Tensor = _Gated.apply(product, outputs[0], weights[0], offset)  # type: ignore[no-untyped-call]
@@ -46,19 +49,19 @@ def weighted_sum(outputs: Sequence[Tensor], weights: Sequence[Tensor], offset: T
     return made
 
 
-def _is_gate(weight: Tensor, offset: Tensor | None, dtype: torch.dtype) -> bool:
+def is_gate(weight: Tensor, offset: Tensor | None, dtype: torch.dtype) -> bool:
     """Returns whether a weight is known to act on a type as 1 does, and the offset to be 0 but for rounding."""
     one, zero = _value(weight), 0.0 if offset is None else _value(offset)
     if one is None or zero is None:
         return False
-    return abs(one - 1.0) <= torch.finfo(dtype).eps / 4 and abs(zero) <= _ROUNDING
+    return (one == 1.0 or abs(one - 1.0) <= torch.finfo(dtype).eps / 4) and abs(zero) <= _ROUNDING
 
 
 def _is_plain(output: Tensor) -> bool:
     return type(output) is Tensor and output.layout is torch.strided and output.is_floating_point()
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Returns whether torch compiles, differentiates functions, or computes parts of a graph again.
 
     All take graphs apart in ways of their own; `torch.utils.checkpoint` lets each tensor be asked for only once.
@@ -74,6 +77,11 @@ def _plainly(outputs: Sequence[Tensor], weights: Sequence[Tensor], offset: Tenso
     for output, weight in zip(outputs[1:], weights[1:], strict=True):
         total = total + output * weight
     return total if offset is None else total + offset
+
+
+def _without(zeros: Tensor, weight: Tensor, offset: Tensor | None) -> Tensor:
+    """Returns zeros times a weight, and an offset; nothing is kept for the gradient of the weight, which is 0."""
+    return zeros + (weight * 0 if offset is None else torch.add(offset, weight, alpha=0))
 
 
 def _value(number: Tensor) -> float | None:
@@ -170,4 +178,4 @@ def _product_of_sum(node: Any) -> Product | None:
     return product
 
 
-__all__ = ["weighted_sum"]
+__all__ = ["is_gate", "is_transformed", "weighted_sum"]

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from mutandis.errors import LoweringError
@@ -49,6 +50,7 @@ class Child:
         tree: All its modules by path, parents first.
         owners: For modules that a candidate made, the decisions it was a candidate of.
         places: Where its tensors stand in the shared ones, by path, name and axis, if that is known and unusual.
+        is_plain: Whether its tensors were of torch's own classes, once it was stripped.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Child:
         self.tree = tree_of(self.roots)
         self.owners = {path: owners[id(m)] for path, m in self.tree.items() if id(m) in owners}
         self.places: dict[tuple[str, str], dict[int, torch.Tensor]] = {}
+        self.is_plain = False
 
     @cached_property
     def facts(self) -> dict[str, Facts]:
@@ -74,10 +77,21 @@ class Child:
         """Returns what it makes of a batch."""
         return self._call(self.values, list(self.roots.values()), batch)
 
+    def place_of(self, error: BaseException) -> str:
+        """Returns the path of the innermost module that an error of a pass comes from; the root's is empty."""
+        return place_of(error, {id(module): path for path, module in self.tree.items()})
+
     def strip(self) -> None:
         """Lets go of the memory of parameters and running statistics; what is left are modules and their facts."""
         _ = self.facts  # As they are now.
+        tensors = [t for m in self.tree.values() for t in (*m._parameters.values(), *m._buffers.values())]
+        self.is_plain = all(t is None or type(t) in (torch.Tensor, nn.Parameter) for t in tensors)
         self.drop_weights()
+
+    def replace(self, other: Child) -> None:
+        """Takes the modules of an equal child, which has lost its own; stripped like these were."""
+        other.strip()
+        self.roots, self.tree = other.roots, other.tree
 
     def drop_weights(self) -> None:
         """Lets go of that memory only, where nobody will ask for facts."""
@@ -99,8 +113,8 @@ class Builder:
     """
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
-        self.space = space
         self.roots = Roots(space)
+        self.space = self.roots.space
         self._program = space.program
         self._seed = seed
         self._has_arms = has_arms(space)
@@ -121,12 +135,9 @@ class Builder:
             recorder if self._has_arms else nullcontext(),
             torch.inference_mode(False),
             torch.enable_grad(),
+            nullcontext() if init else _NoInit(),
         ):
-            if init:
-                made = self.roots.build(values)
-            else:
-                with _NoInit():
-                    made = self.roots.build(values)
+            made = self.roots.build(values)
             modules = [item._mu_result_() if is_call(item) else item for item in made]
         self._need_modules(modules)
         pairs = _Pairs(self.space, values)
@@ -146,6 +157,15 @@ class Builder:
                     expected="a torch.nn.Module, as its annotation says",
                     fix="return the module itself",
                 )
+            for name, layer in module.named_modules():
+                if any(map(is_lazy, (*layer._parameters.values(), *layer._buffers.values()))):
+                    raise LoweringError(
+                        "cannot share the weights of a layer whose sizes are not known when it is made",
+                        at=f"module {name}" if name else path or "(the root)",
+                        got=type(layer).__name__,
+                        expected="sizes given to __init__",
+                        fix="write the layer with its input size, such as nn.Linear(in_features, out_features)",
+                    )
 
 
 @contextmanager
@@ -154,6 +174,31 @@ def _quiet(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
+
+
+def place_of(error: BaseException, paths: Mapping[int, str]) -> str:
+    """Returns the path of the innermost module that an error comes from, given paths by the id of the module."""
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        found = paths.get(id(trace.tb_frame.f_locals.get("self")), found)
+        trace = trace.tb_next
+    return found
+
+
+def made_late(roots: Mapping[str, nn.Module], known: Mapping[str, nn.Module]) -> LoweringError | None:
+    """Returns the error for a layer that a pass has made, if there is one.
+
+    Args:
+        roots: Outermost modules by path, after a pass.
+        known: All modules by path, before it.
+    """
+    new = sorted(tree_of(roots).keys() - known.keys())
+    return None if not new else LoweringError(
+        "cannot share the weights of a layer that is made while the program runs",
+        at=f"module {new[0]}",
+        expected="layers that __init__ makes, so that an optimizer gets their weights",
+        fix="make it in __init__; an input size that it needs there can be an argument, and searched",
+    )  # fmt: skip
 
 
 class _NoInit(TorchFunctionMode):
@@ -289,4 +334,4 @@ class _Recorder:
         return made
 
 
-__all__ = ["Builder", "Child", "Tag", "has_arms", "space_index"]
+__all__ = ["Builder", "Child", "Tag", "has_arms", "made_late", "place_of", "space_index"]

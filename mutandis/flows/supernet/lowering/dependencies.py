@@ -10,8 +10,11 @@ from __future__ import annotations
 import math
 import numbers
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
+
+import torch
+from torch import nn
 
 from mutandis.errors import LoweringError
 from mutandis.flows.supernet.lowering.children import Builder, Child, space_index
@@ -78,12 +81,15 @@ class Dependencies:
         Raises:
             Exception: what building raised, if no child can be built.
         """
-        slots = self._builder.roots.slots
+        slots, sizes = self._builder.roots.slots, list[dict[Fact, set[int]]]()
         for largest in (True, False):
             base = self.extreme(largest)
             for point in self._space.points:
                 if point.index in slots:
                     self._vary(point, base)
+            sizes.append(self._sizes())
+        if sizes[0] != sizes[1]:  # Else no width counts at one depth alone.
+            self._vary_below_depths(slots)
         built: list[Child | None] = [self._try(values) for values in self._checks(seed)]
         # What is learned late may set apart children that were taken for alike before.
         surprising: list[Child | None] = built
@@ -166,6 +172,36 @@ class Dependencies:
                     self._compare(other, child, point.index)
                 built.append(child)
 
+    def _vary_below_depths(self, slots: Collection[int]) -> None:
+        """Varies decisions at depths between the extremes, where a width may count that does not count at either."""
+        largest = self.extreme(True)
+        for depth in self._depths():
+            ends = {largest[depth], self.extreme(False)[depth]}
+            for value in (v for v in _probes(self.point(depth)) if v not in ends):
+                given = self.forced(self.point(depth), largest)
+                given[depth] = value
+                base = self._space.repair(given, lambda p: _from(largest, p)).values
+                child = self._try(base)
+                for index in slots:
+                    point, other = self.point(index), list(base)
+                    if index != depth and self.is_number(point) and base[index] is not None and child is not None:
+                        other[index] = self.extreme(False)[index]
+                        small = self._try(self._space.repair(other, lambda p: _from(largest, p)).values)
+                        if small is not None:
+                            self._compare(child, small, index)
+
+    def _depths(self) -> list[int]:
+        """Returns the numbers that say how many layers a list has, where that is not all or none."""
+        found: set[int] = set()
+        for (path, aspect), decisions in self.of.items():
+            lengths = {len(child.facts[path].layers) for child in self.children.values() if path in child.facts}
+            if aspect == "layers" and len(lengths - {0}) > 1:
+                found |= decisions
+        return sorted(i for i in found if self.is_number(self.point(i)))
+
+    def _sizes(self) -> dict[Fact, set[int]]:
+        return {fact: set(decisions) for fact, decisions in self.of.items() if fact[1] == "tensors"}
+
     def _weigh(self, index: int, value: Any, child: Child) -> None:
         """Remembers the value of a number with the most weights, the later of equal ones."""
         weight = sum(math.prod(t[2]) for facts in child.facts.values() for t in facts.tensors if len(t) > 4)
@@ -224,7 +260,7 @@ class Dependencies:
         for path, facts in child.facts.items():
             self.held[path] |= facts.held
             self.ties.update((path, other) for other in facts.ties)
-            _refuse_aliases(path, facts)
+            _refuse_aliases(path, facts, child.tree[path])
         self.paths |= child.facts.keys()
         for path in self.paths:
             found = child.facts.get(path)
@@ -283,11 +319,20 @@ class Dependencies:
         return tuple(values[i] for i in sorted(decisions))
 
 
-def _refuse_aliases(path: str, facts: Facts) -> None:
-    if facts.aliases:
+def _refuse_aliases(path: str, facts: Facts, module: nn.Module) -> None:
+    for name in facts.aliases[:1]:
+        at, value = f"{path}.{name}" if path else name, module.__dict__[name]
+        inside = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if any(isinstance(item, torch.optim.Optimizer) for item in inside):
+            raise LoweringError(
+                "cannot share the weights of a module that makes an optimizer of them when it is built",
+                at=at,
+                expected="modules that hold weights, and an object around them that trains them",
+                fix="make it in a method, or in a class around the module, which takes that as an argument",
+            )
         raise LoweringError(
             "cannot share a weight that a plain attribute holds beside the registered one",
-            at=f"{path}.{facts.aliases[0]}" if path else facts.aliases[0],
+            at=at,
             expected="parameters that are read where they are registered",
             fix="make the attribute a property, or read self.weight in forward",
         )

@@ -17,7 +17,7 @@ from torch import nn
 
 from mutandis.symbolic.record import LEAVES, is_symbolic, real_class, values_of
 
-_BOOKKEEPING = frozenset({"training", "_parameters", "_buffers", "_modules", "_mu_", "_is_full_backward_hook",
+_BOOKKEEPING = frozenset({"training", "_parameters", "_buffers", "_modules", "_mu_", "_apply", "_is_full_backward_hook",
                           "_non_persistent_buffers_set", "_backward_pre_hooks", "_backward_hooks"})  # fmt: skip
 _OWN_BOOKKEEPING: dict[type, frozenset[str]] = {
     nn.RNNBase: frozenset({"_flat_weights", "_flat_weight_refs"}),  # Renewed by every forward.
@@ -111,6 +111,23 @@ def facts_of(tree: Mapping[str, nn.Module]) -> dict[str, Facts]:
     """Returns the facts of every module of a tree."""
     writer = _Writer(tree)
     return {path: writer.facts(module) for path, module in tree.items()}
+
+
+def have_changed(tree: Mapping[str, nn.Module], facts: Mapping[str, Facts]) -> bool:
+    """Returns whether an attribute has other content than its facts say, though it is the same object.
+
+    Args:
+        tree: Modules by path, whose tables and attributes are as they were.
+        facts: Of each.
+    """
+    writer = _Writer(tree)
+    return any(
+        type(value) not in LEAVES
+        and not isinstance(value, nn.Module)
+        and writer.digest(value, 0) != facts[path].attributes.get(name)
+        for path, module in tree.items()
+        for name, value in own_attributes(module)
+    )
 
 
 class _Writer:
@@ -244,4 +261,4 @@ def _shown(value: Any) -> str:
     return "" if " at 0x" in text else text
 
 
-__all__ = ["RECORD", "Facts", "facts_of", "join", "own_attributes", "state_buffers", "tree_of"]
+__all__ = ["RECORD", "Facts", "facts_of", "have_changed", "join", "own_attributes", "state_buffers", "tree_of"]

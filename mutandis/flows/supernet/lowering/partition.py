@@ -190,7 +190,8 @@ class Partition:
         for path in sorted(self._known.paths):
             kinds = {kind[1] for kind, _ in self._known.seen((path, "kind"))}
             lengths = {i for i in known[path, "layers"] if self._known.is_number(self._space.points[i])}
-            if not lengths or not kinds & _LISTS:
+            sizes = {len(layers) for layers, _ in self._known.seen((path, "layers"))} - {0}
+            if not lengths or not kinds & _LISTS or len(sizes) < 2:  # All layers are there or none is.
                 continue
             for below in sorted(p for p in self._known.paths if p.startswith(f"{path}." if path else "") and p != path):
                 if not any(tensors for tensors, _ in self._known.seen((below, "tensors"))):

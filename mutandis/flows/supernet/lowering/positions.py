@@ -10,69 +10,33 @@ be known about that code, and where it mixes channels no signature agrees and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.nn.utils.rnn import PackedSequence
 
 from mutandis.flows.supernet.cuts import blocks_index
-from mutandis.flows.supernet.lowering.children import Child
+from mutandis.flows.supernet.lowering.children import Child, made_late
 from mutandis.flows.supernet.lowering.facts import join, state_buffers
+from mutandis.flows.supernet.lowering.functional import Functions, Owners, Read, cut_places, tensors_in, unshown
 from mutandis.flows.supernet.lowering.labels import Desk, Unread, has_known_shape, label
+from mutandis.flows.supernet.lowering.layers import (
+    NORMS,
+    Full,
+    Name,
+    channel_axis,
+    input_axis,
+    input_tensors,
+    is_depthwise,
+    is_grouped,
+    is_layer,
+)
 
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 _BLOCKS = (2, 3, 4)
 _CLOSE = 1e-9
 _FEWEST = 4  # Three numbers may lie on a line by chance of the code; four random ones do not.
-_INPUTS = {("weight", 0), ("weight", 1), ("running_mean", 0), ("in_proj_weight", 1), ("weight_ih_l0", 1)}
-
-
-@dataclass(slots=True)
-class Full:
-    """Sizes of the shared tensors at the layers of a child.
-
-    Attributes:
-        inputs: Number of input channels of the shared weight, by path.
-        outputs: Number of output channels.
-    """
-
-    inputs: dict[str, int] = field(default_factory=dict)
-    outputs: dict[str, int] = field(default_factory=dict)
-
-    def note(self, path: str, module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
-        """Takes in the shape of a shared tensor of a layer."""
-        axis = input_axis(module)
-        if (name, axis) in _INPUTS:
-            self.inputs[path] = shape[axis]
-            if is_grouped(module):
-                # Groups of a fixed size. With a fixed number of groups channels change their group with the size, and
-                # no child has as many channels as this says: nothing is proven then, as it should be.
-                conv: Any = module
-                self.inputs[path] = shape[1] * (shape[0] // (conv.out_channels // conv.groups))
-        if name == "weight" and isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
-            self.outputs[path] = shape[1 if getattr(module, "transposed", False) else 0]
-
-
-def is_grouped(module: nn.Module) -> bool:
-    """Returns whether a convolution has several groups of more than one channel."""
-    return isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1 and not is_depthwise(module)
-
-
-def is_depthwise(module: nn.Module) -> bool:
-    """Returns whether each channel is convolved alone, so that the output keeps the order of the input."""
-    groups = getattr(module, "groups", 1)
-    return isinstance(module, nn.modules.conv._ConvNd) and 1 < groups == module.in_channels == module.out_channels
-
-
-def input_axis(module: nn.Module) -> int:
-    """Returns the axis of a layer's weight that runs over its input channels."""
-    if isinstance(module, _NORMS) or is_depthwise(module) or getattr(module, "transposed", False):
-        return 0
-    return 1
 
 
 class Labels:
@@ -84,16 +48,24 @@ class Labels:
         full: Sizes of the shared tensors, for `blocks`.
         blocks: Layers whose outputs consist of several blocks, by path.
         desk: What passes through other children have found that holds here too.
+        watched: Parameters that code reads by itself; signatures then keep the graph of what hangs on them.
 
     Attributes:
         child: The child.
         signatures: One number per input channel of each layer, by path.
         outputs: Number of output channels by path of the layer.
+        reads: Which signatures are those of weights that code reads by itself, by name.
+        own: Shapes of parameters that code reads by itself.
+        watched: The parameters that were watched.
+        sources: Where some are watched, the outputs of layers that are cut.
+        returned: What the child returned.
         failure: What the pass raised.
+        failed_at: In which module.
     """
 
     def __init__(self, child: Child, batch: tuple[Any, ...], full: Full | None = None,
-                 blocks: Mapping[str, int] | None = None, desk: Desk | None = None) -> None:  # fmt: skip
+                 blocks: Mapping[str, int] | None = None, desk: Desk | None = None,
+                 watched: Collection[Name] = ()) -> None:  # fmt: skip
         self._desk = desk or Desk()
         self._full = full or Full()
         self._blocks = blocks or {}
@@ -102,25 +74,43 @@ class Labels:
         self.signatures: dict[str, torch.Tensor] = {}
         self.outputs: dict[str, int] = {}
         self.failure: Exception | None = None
+        self.failed_at = ""
         self._names = {id(tensor): f"{join(path, name)} itself" for path, module in child.tree.items()
                        for name, tensor in module._parameters.items()}  # fmt: skip
-        tables = [
-            (m.__dict__, m._parameters) for m in child.tree.values() if isinstance(m, _NORMS) or has_known_shape(m)
-        ]
+        self._owners = Owners(child.tree, is_layer)
+        self._cut = cut_places(child.tree, self._full.shapes) if watched else set()
+        self.sources: list[torch.Tensor] = []
+        self.watched: dict[Name, torch.Tensor] = {}
+        for path, name in watched:
+            parameter = child.tree[path]._parameters[name]
+            assert parameter is not None  # It has a shape in another pass.
+            self.watched[path, name] = parameter
+        tables = [(m.__dict__, m._parameters) for m in child.tree.values()
+                  if isinstance(m, (*NORMS, nn.Embedding)) or has_known_shape(m)]  # fmt: skip
         for attributes, _ in tables:
             attributes["_parameters"] = {}
         for path, module in child.tree.items():
             self._install(path, module)
         for root in child.roots.values():
-            root.double().eval()
+            root.double().eval().requires_grad_(requires_grad=False)
+        for tensor in self.watched.values():
+            tensor.requires_grad_()
         for attributes, table in tables:
             attributes["_parameters"] = Unread(table, self._draw)
+        self.reads: dict[str, Read] = {}
+        functions = Functions(self._owners, self.note, self.follow, self._product)
+        self.returned: Any = None
+        self._owners.is_watching = True
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]), _Attention(self):
+            with torch.set_grad_enabled(bool(watched)), torch.random.fork_rng(devices=[]), functions:
                 torch.default_generator.manual_seed(0)
-                child.run(batch)
+                self.returned = child.run(batch)
         except Exception as error:
-            self.failure = error
+            self.failure, self.failed_at = error, child.place_of(error)
+            error.__traceback__ = None  # It holds the child.
+        self.failure = made_late(child.roots, child.tree) or self.failure
+        self._owners.is_watching = False
+        self.own = self._owners.own
         for attributes, table in tables:
             attributes["_parameters"] = table
         child.drop_weights()  # Only what layers there are is asked for afterwards.
@@ -129,9 +119,9 @@ class Labels:
         for name, value in module.__dict__.items():
             if type(value) is float:  # Factors that depend on a size say nothing about positions.
                 module.__dict__[name] = 0.5
-        forward = self._forward(path, module)
+        forward = self._forward(path, module) if is_layer(module) else None
         if forward is not None:
-            module.__dict__["forward"] = forward
+            module.__dict__["forward"] = self._owners.during(module, forward)
         state = state_buffers(module)
         for parameter in module._parameters.values():
             self._draw(parameter)
@@ -142,12 +132,13 @@ class Labels:
     def _draw(self, parameter: torch.Tensor | None) -> None:
         """Labels a parameter, the first time it is asked for."""
         name = self._names.pop(id(parameter), None)
+        self._owners.read(parameter)
         if parameter is not None and name is not None and parameter.is_floating_point():
             parameter.data = label(name, tuple(parameter.shape))
 
     def _forward(self, path: str, module: nn.Module) -> Callable[..., Any] | None:
         plain, shaped = module.forward, self._desk.output
-        if isinstance(module, _NORMS):
+        if isinstance(module, NORMS):
             return lambda x: (self.note(path, x, channel_axis(module, x)), x)[1]
         if is_depthwise(module):
             return lambda x, *rest: self._depthwise(path, module, x, shaped(module, plain, x, *rest))
@@ -156,9 +147,11 @@ class Labels:
         if isinstance(module, nn.Embedding):
             return lambda x: self._labelled(path, plain(x), -1, 1)
         if isinstance(module, nn.RNNBase):
-            return lambda x, *rest: self._recurrent(path, module, x, plain(x, *rest))
+            return lambda x, *rest: self._recurrent(path, module, x, rest, plain(x, *rest))
+        if isinstance(module, nn.RNNCellBase):
+            return lambda x, *rest: self._cell(path, x, rest, plain(x, *rest))
         if isinstance(module, nn.MultiheadAttention):
-            return lambda x, *rest, **named: self._recurrent(path, module, x, plain(x, *rest, **named))
+            return lambda x, *rest, **named: self._attended(path, x, plain(x, *rest, **named))
         return None
 
     def note(self, path: str, x: torch.Tensor, axis: int) -> torch.Tensor:
@@ -170,6 +163,18 @@ class Labels:
             signature = signature + before * 0.37  # A layer that is called twice must agree in both.
         self.signatures[path] = signature
         return signature
+
+    def follow(self, read: Read, x: torch.Tensor, axis: int) -> None:
+        """Notes a tensor that an axis of a weight runs over."""
+        self.reads[str(read)] = read
+        self.note(str(read), x, axis)
+
+    def _product(self, owner: Name, y: torch.Tensor, axis: int) -> torch.Tensor:
+        """Returns labels for a product with a weight that code reads by itself."""
+        path, name = owner
+        is_of_layer = name == "weight" and isinstance(self.child.tree[path], (nn.Linear, nn.modules.conv._ConvNd))
+        where = path if is_of_layer else f"{path}.{name}"
+        return self._labelled(where, y, axis, self._blocks.get(where, 1))
 
     def _produced(self, path: str, module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         self.note(path, x, channel_axis(module, x))
@@ -183,12 +188,32 @@ class Labels:
         rest = [1 if i == axis else size for i, size in enumerate(y.shape)]
         return signature.reshape(shape) * label(f"{path} depthwise", tuple(rest))
 
-    def _recurrent(self, path: str, module: nn.Module, x: torch.Tensor, result: Any) -> Any:
+    def _attended(self, path: str, x: torch.Tensor, result: Any) -> Any:
         self.note(path, x, -1)
-        y, *rest = result
-        blocks = 2 if isinstance(module, nn.RNNBase) and module.bidirectional else 1
-        made = self._labelled(path, y, -1, blocks, apart=True)
-        return (made, *rest)
+        return (self._labelled(path, result[0], -1, 1), *result[1:])
+
+    def _recurrent(self, path: str, module: nn.RNNBase, x: Any, given: Any, result: Any) -> Any:
+        """Notes inputs and states, and labels outputs and last states, each with labels of its own."""
+        self.note(path, x.data if isinstance(x, PackedSequence) else x, -1)
+        self._states(Read(path, "weight_hh_l0", 1), given)
+        y, last = result
+        plain = y.data if isinstance(y, PackedSequence) else y
+        made: Any = self._labelled(path, plain, -1, 2 if module.bidirectional else 1, apart=True)
+        if isinstance(y, PackedSequence):
+            made = PackedSequence(made, *y[1:])
+        states = [self._labelled(f"{path} {i}", h, -1, 1) for i, h in enumerate(_tuple(last))]
+        return made, tuple(states) if isinstance(last, tuple) else states[0]
+
+    def _cell(self, path: str, x: torch.Tensor, given: Any, result: Any) -> Any:
+        self.note(path, x, -1)
+        self._states(Read(path, "weight_hh", 1), given)
+        states = [self._labelled(f"{path} {i}", h, -1, 1) for i, h in enumerate(_tuple(result))]
+        return tuple(states) if isinstance(result, tuple) else states[0]
+
+    def _states(self, read: Read, given: Any) -> None:
+        """Notes what a recurrent layer starts from; it must have the order of its own states."""
+        for h in _tuple(given[0]) if given and given[0] is not None else ():
+            self.follow(read, h, -1)
 
     def _labelled(self, path: str, y: torch.Tensor, axis: int, blocks: int, *, apart: bool = False) -> torch.Tensor:
         """Returns labels of the shape of an output.
@@ -200,6 +225,13 @@ class Labels:
             blocks: How many blocks the channels consist of.
             apart: Whether blocks are told apart by name, whatever their full size is.
         """
+        made = self._fresh(path, y, axis, blocks, apart)
+        if path.partition(" ")[0] not in self._cut:
+            return made
+        self.sources.append(made.requires_grad_())
+        return made.clone()  # Activations may work in place.
+
+    def _fresh(self, path: str, y: torch.Tensor, axis: int, blocks: int, apart: bool) -> torch.Tensor:
         call = self._calls[path] = self._calls.get(path, 0) + 1
         axis %= y.dim()
         size = y.shape[axis]
@@ -213,33 +245,8 @@ class Labels:
         return label(f"{path} {call}", tuple(y.shape), axis, index)
 
 
-class _Attention(TorchFunctionMode):
-    """Lets the values of an attention through, and notes its queries and keys, which must agree in their order."""
-
-    def __init__(self, labels: Labels) -> None:
-        super().__init__()
-        self._labels = labels
-        self._count = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not F.scaled_dot_product_attention or len(args) < 3:
-            return func(*args, **(kwargs or {}))
-        query, key, value = args[:3]
-        self._count += 1
-        merged = [t.transpose(-2, -3).flatten(-2) if t.dim() > 3 else t for t in (query, key)]
-        for name, t in zip(("query", "key"), merged):
-            self._labels.note(f"attention {self._count} {name}", t, -1)
-        if query.shape[-2] == value.shape[-2]:
-            return value
-        return value.mean(-2, keepdim=True).expand(*value.shape[:-2], query.shape[-2], value.shape[-1])
-
-
-def channel_axis(module: nn.Module, x: torch.Tensor) -> int:
-    """Returns the axis of a layer's input or output that its weights run over."""
-    if isinstance(module, nn.modules.conv._ConvNd):
-        return x.dim() - len(module.kernel_size) - 1
-    last = isinstance(module, (nn.Linear, nn.LayerNorm, nn.RMSNorm))
-    return x.dim() - 1 if last else min(1, x.dim() - 1)
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def match(signature: torch.Tensor, known: torch.Tensor) -> torch.Tensor | None:
@@ -274,41 +281,69 @@ class Finder:
         full: Sizes of the shared tensors at its layers.
         references: Passes through larger children, made as they are asked for.
         desk: What passes through other children have found.
+        hopeless: Layers for which it is not worth a look whether blocks explain them.
 
     Attributes:
         unknown: Layers of which it is not known.
         failure: What the pass raised.
+        failed_at: In which module.
     """
 
     def __init__(self, build: Callable[[], Child], batch: tuple[Any, ...], full: Full,
-                 references: Callable[[], Iterable[Labels]], desk: Desk | None = None) -> None:  # fmt: skip
+                 references: Callable[[], Iterable[Labels]], desk: Desk | None = None,
+                 hopeless: Collection[str] = ()) -> None:  # fmt: skip
         self._build, self._batch, self._full, self._references = build, batch, full, references
         self._desk = desk or Desk()
         self._labels = Labels(build(), batch, full, desk=self._desk)
         self._blocks: dict[str, int] = {}
         self._matched, self.unknown = self._match(self._labels)
-        self.failure = self._labels.failure
-        if self.unknown and self.failure is None:
+        self.failure, self.failed_at = self._labels.failure, self._labels.failed_at
+        if self.failure is None and not set(self.unknown) <= set(hopeless):
             self._try_blocks()
+        if not self.unknown and self.failure is None:
+            self.unknown = self._unshown()
 
     def _match(self, labels: Labels) -> tuple[dict[str, torch.Tensor], list[str]]:
         if labels.failure is not None:
             return {}, sorted(self._full.inputs) or [""]
-        cut = {p for p, s in labels.signatures.items() if len(s) < self._full.inputs.get(p, 0)}
+        cut = {p for p, s in labels.signatures.items() if len(s) < self._size(labels.reads, p)}
         attention = {p for p in labels.signatures if p.endswith(" query")}
         found: dict[str, torch.Tensor] = {}
         references = list(self._references()) if cut or attention else []
         for reference in references:
             for path in cut - found.keys():
                 known = reference.signatures.get(path)
-                if known is not None and len(known) == self._full.inputs[path]:
+                if known is not None and len(known) == self._size(labels.reads, path):
                     index = match(labels.signatures[path], known)
                     if index is not None:
                         found[path] = index
         apart = {path for path in attention if not _agree(labels, references, path)}
         shifted = {p for p in found if not torch.equal(found[p], torch.arange(len(found[p])))}
-        stuck = {p for p in shifted if is_grouped(labels.child.tree[p])}
-        return found, sorted((cut - found.keys()) | apart | stuck)
+        stuck = {p for p in shifted - labels.reads.keys() if is_grouped(labels.child.tree[p])}
+        stuck |= {p for p in shifted & labels.reads.keys() if labels.reads[p].name.startswith("weight_hh")}
+        unknown = (cut - found.keys()) | apart | stuck
+        return found, sorted({labels.reads[p].path if p in labels.reads else p for p in unknown})
+
+    def _size(self, reads: Mapping[str, Read], name: str) -> int:
+        """Returns how many channels the shared weight has where a signature was noted; 0 where it is none."""
+        if name not in reads:
+            return self._full.inputs.get(name, 0)
+        read = reads[name]
+        return self._full.shapes.get((read.path, read.name), (0,) * (read.axis + 1))[read.axis]
+
+    def _unshown(self) -> list[str]:
+        """Returns the modules whose own parameters are cut, and read by code that shows nobody where they stand."""
+        labels = self._labels
+        followed = {(read.path, read.name) for read in labels.reads.values()}
+        cut = {name for name, shape in labels.own.items() if self._full.shapes.get(name, shape) != shape} - followed
+        if not cut:
+            return []
+        again = Labels(self._build(), self._batch, self._full, self._blocks, self._desk, watched=cut)
+        if again.failure is not None:
+            return sorted({path for path, _ in cut})
+        shown = [again.signatures[name] for name in self._matched]
+        everything = [*again.signatures.values(), *tensors_in(again.returned)]
+        return sorted({path for path, _ in unshown(again.watched, shown, everything, again.sources)})
 
     def _try_blocks(self) -> None:
         """Looks for layers whose outputs are several blocks, of each of which the child has the leading part."""
@@ -329,8 +364,12 @@ class Finder:
         for path, index in self._matched.items():
             if torch.equal(index, torch.arange(len(index))):
                 continue
+            read = self._labels.reads.get(path)
+            if read is not None:
+                made.setdefault((read.path, read.name), {})[read.axis] = index
+                continue
             module = self._labels.child.tree[path]
-            for name in _input_tensors(module):
+            for name in input_tensors(module):
                 made.setdefault((path, name), {})[input_axis(module)] = index
         for path, count in self._blocks.items():
             axis = 1 if getattr(self._labels.child.tree[path], "transposed", False) else 0
@@ -353,14 +392,4 @@ def _agree(labels: Labels, references: list[Labels], query: str) -> bool:
     return False
 
 
-def _input_tensors(module: nn.Module) -> tuple[str, ...]:
-    if isinstance(module, nn.RNNBase):
-        return "weight_ih_l0", "weight_ih_l0_reverse"
-    if isinstance(module, nn.MultiheadAttention):
-        return ("in_proj_weight",)
-    if isinstance(module, _NORMS):
-        return "weight", "bias", "running_mean", "running_var"
-    return ("weight", "bias") if is_depthwise(module) else ("weight",)
-
-
-__all__ = ["Finder", "Full", "Labels", "channel_axis", "input_axis", "is_depthwise", "label", "match"]
+__all__ = ["Finder", "Labels", "match"]

@@ -175,6 +175,21 @@ def test_one_shot_refuses_before_it_trains():
     assert mu.one_shot(shared, GDAS(), norm="any", **settings).dna
 
 
+def test_kernels_that_are_shared_in_another_way_than_was_asked_for_are_refused():
+    size = mu.oneof([3, 5], name="size")
+    program, x = mu.nn.Conv1d(1, 1, size, padding=size // 2), torch.randn(2, 1, 6)
+    algorithm = mu.algorithms.OnceForAll((("size",),), transform=True)
+    report = lowering_report(mu.share_weights(program, x), algorithm)
+    assert [str(refusal) for refusal in report.refusals] == [
+        "cannot train kernels in the way that was asked for\n"
+        "  at:       share_weights, kernels\n"
+        "  got:      'crop' (str)\n"
+        "  expected: 'transform', which OnceForAll was set to\n"
+        "  fix:      pass kernels='transform' to mu.share_weights, or leave the setting of OnceForAll out"
+    ]
+    assert lowering_report(mu.share_weights(program, x, kernels="transform"), algorithm).is_possible
+
+
 def test_searched_cells_that_end_with_norms_are_fine():
     assert lowering_report(cells(), GDAS(), images(1, 0)[0][0]).is_possible
 

@@ -35,6 +35,15 @@ def test_in_a_loop_of_ones_own_two_processes_do_what_one_does(found):
     assert are_equal(first["weights"], second["weights"]) and are_close(first["weights"], alone["weights"])
 
 
+def test_matrices_of_kernels_are_trained_by_two_processes_as_by_one(found):
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    alone = ddp_workers.own_loop(x, lambda module: module, ddp_workers.kernels, kernels="transform")
+    first, second = (one["kernels"] for one in found)
+    assert first["seen"] == alone["seen"] and len(set(alone["seen"])) > 1
+    assert are_equal(first["weights"], second["weights"]) and are_close(first["weights"], alone["weights"])
+    assert not torch.equal(first["weights"]["1.weight<to 3>"], torch.eye(3))
+
+
 def test_weights_that_no_process_uses_have_no_gradient(found):
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
     alone = ddp_workers.own_loop(x, lambda module: module)

@@ -9,7 +9,6 @@ from torch import nn
 
 import mutandis as mu
 from mutandis.errors import LoweringError
-from mutandis.flows.supernet.around.optimizers import optimizers_in, whole
 
 
 @mu.symbolize
@@ -56,6 +55,23 @@ def test_one_optimizer_holds_the_whole_weights_of_all_children_in_the_groups_of_
         expected = {id(p) for name, p in tensors.items() if name.partition("[")[0].endswith(end)}
         assert {id(p) for p in group["params"]} == expected and len(group["params"]) == 3
         assert decay is None or group["weight_decay"] == decay
+
+
+def test_matrices_of_kernels_stand_in_the_group_of_their_kernel_and_are_trained():
+    size = mu.oneof([1, 5, 3], name="size")
+    net = mu.nn.Sequential(mu.nn.Conv1d(2, 3, size, padding=size // 2), mu.nn.Flatten(), mu.nn.Linear(12, 1))
+    x = torch.randn(6, 2, 4, generator=torch.Generator().manual_seed(0))
+    program = Trainer(net, 0.1, mu.oneof(["SGD", "Adam"], name="kind"))
+    shared = mu.share_weights(program, x, kernels="transform", run=lambda t, x: t.model(x))
+    tensors = {id(p): name for name, p in shared.module.named_parameters()}
+    for index in (1, 0, 2):
+        made = shared.materialize(shared.space.dna({"size": index, "kind": index % 2})).step(x)
+        groups = [[tensors[id(p)] for p in group["params"]] for group in made.optimizer.param_groups]
+        names = (["0.weight", "2.weight", "0.weight<to 3>", "0.weight<to 1>"], ["0.bias", "2.bias"])
+        assert groups == [[f"model.{name}" for name in group] for group in names]
+    state = shared.module.state_dict()
+    assert not torch.equal(state["model.0.weight<to 3>"][1], torch.eye(3)[1])
+    assert not torch.equal(state["model.0.weight<to 1>"], torch.eye(1))
 
 
 def test_the_first_child_stands_there_after_others_were_asked_for_their_groups():
@@ -211,19 +227,6 @@ def test_weights_that_come_to_light_later_are_trained_and_guarded_too():
 
 
 @mu.symbolize
-class Scheduled:
-    def __init__(self, model, rate):
-        self.optimizer = torch.optim.SGD(model.parameters(), rate)
-        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, 3)
-
-
-@mu.symbolize
-class Listed:
-    def __init__(self, model, rate):
-        self.optimizers = [torch.optim.SGD(model.parameters(), rate)]
-
-
-@mu.symbolize
 class Regrouped:
     def __init__(self, model, rate):
         first, *others = model.parameters()
@@ -239,9 +242,16 @@ class Moved:
         self.optimizer = torch.optim.SGD([{"params": moved[:1]}, {"params": [*moved[1:], *others]}], rate)
 
 
+@mu.symbolize
+class Extra:
+    """Trains a tensor that nothing but its optimizer holds."""
+
+    def __init__(self, model, rate):
+        self.optimizer = torch.optim.SGD([*model.parameters(), nn.Parameter(torch.zeros(3))], rate)
+
+
 @pytest.mark.parametrize(("kind", "place", "expected"), [
-    (Scheduled, "schedule", "an optimizer that is an attribute, and that nothing else holds"),
-    (Listed, "optimizers", "an optimizer that is an attribute, and that nothing else holds"),
+    (Extra, "optimizer", "parameters of modules, or such that an attribute holds"),
     (Regrouped, "optimizer", "1, as of the first child"),
     (Moved, "optimizer", "one group for it"),
 ])  # fmt: skip
@@ -259,19 +269,25 @@ def test_what_cannot_outlive_a_switch_is_refused(kind, place, expected):
     )
 
 
-def test_modules_hold_whole_tensors_only_for_a_while():
-    shared = mu.share_weights(model(), zoo.features(3, 4))
-    live = shared.materialize(shared.space.dna({"width": 1, "arm": 0}))
-    views = list(live.parameters())
-    with whole(shared._live, shared._store):
-        assert [tuple(p.shape) for p in live.parameters()] == [(8, 4), (8,), (8, 8), (8,), (1, 8), (1,)]
-        assert all(p.is_leaf for p in live.parameters())
-    assert all(a is b for a, b in zip(views, live.parameters(), strict=True))
+@mu.symbolize
+class Itself(nn.Module):
+    """Makes its own optimizer, or a list of such."""
+
+    def __init__(self, width, is_listed):
+        super().__init__()
+        self.inner = nn.Linear(4, width)
+        made = torch.optim.SGD(self.inner.parameters(), 0.1)
+        self.optimizer = [made] if is_listed else made
 
 
-def test_optimizers_are_found_in_the_objects_of_a_program_and_not_in_modules():
-    layer = nn.Linear(2, 2)
-    layer.optimizer = torch.optim.SGD(layer.parameters(), 0.1)
-    trainer = Trainer(layer, 0.1)
-    found = optimizers_in({"a": [trainer], "b": layer})
-    assert [(made.at, made.optimizer) for made in found] == [("['a'][0].optimizer", trainer.optimizer)]
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_an_optimizer_that_a_module_makes_is_refused(is_listed):
+    program = mu.nn.Sequential(Itself(mu.oneof([2, 4]), is_listed))
+    with pytest.raises(LoweringError) as error:
+        mu.share_weights(program, zoo.features(3, 4), positions="leading")
+    assert str(error.value) == (
+        "cannot share the weights of a module that makes an optimizer of them when it is built\n"
+        "  at:       0.optimizer\n"
+        "  expected: modules that hold weights, and an object around them that trains them\n"
+        "  fix:      make it in a method, or in a class around the module, which takes that as an argument"
+    )

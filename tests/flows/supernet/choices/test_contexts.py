@@ -64,9 +64,10 @@ def test_a_selection_that_no_layer_reads_is_refused(space):
     assert str(error.value) == (
         "cannot run several arms of a choice at once\n"
         "  at:       [0].candidates[0][0]\n"
-        "  got:      'a choice inside of modules that hold each other in plain attributes' (str)\n"
-        "  expected: an arm that stands where a module registers it, and nowhere else\n"
-        "  fix:      register the layers that meet in one module, and let forward pass on what they share"
+        "  got:      'a value that code branches on, or layers that others hold in plain attributes' (str)\n"
+        "  expected: a choice among layers, each where one module registers it\n"
+        "  fix:      write the branches as layers, or use an algorithm that takes one candidate at a time, such as "
+        "ENAS(), RSPS() or TuNAS(op_warmup=0.0)"
     )
 
 
@@ -184,3 +185,10 @@ def test_a_raw_value_that_is_none_of_the_decision_is_refused():
     with pytest.raises(DecisionError, match="cannot use decision"), shared.select(
             shared.space.dna({"outer": 2}), {"size": 2}):  # fmt: skip
         pass
+
+
+def test_a_single_arm_is_the_one_of_the_values_where_no_decision_depends_on_another(space):
+    plain = mu.space([mu.oneof(["x", "y"], name="a"), mu.oneof(["x", "y"], name="b")])
+    context = Context(plain, {0: Subset((1,), torch.ones(1)), 1: Mixture(torch.ones(2))}, {})
+    assert context.single(0, [1, 0]) and not context.single(0, [0, 0]) and not context.single(1, [1, 0])
+    assert not Context(space, {0: Subset((1,), torch.ones(1))}, {}).single(0, [1, None, None, 5, 7])

@@ -130,3 +130,56 @@ def test_modules_may_belong_to_candidates_unless_all_are_plain_values():
     assert not has_arms(plain)
     assert has_arms(mu.space(mu.nn.Sequential(mu.nn.Linear(4, width), arm)))
     assert has_arms(SimpleNamespace(program=1, points=plain.points))  # Some stand where a walk does not come.
+
+
+def test_a_call_is_built_without_initial_values_too(monkeypatch):
+    filled = []
+    monkeypatch.setattr(nn.Linear, "reset_parameters", lambda self: filled.append(nn.init.uniform_(self.weight, 5, 6)))
+    program = mu.bind(_stack, [mu.nn.Linear(2, mu.oneof([2, 3]))])
+    child = builder(program).build((0,))
+    assert filled and not bool(child.tree["0"].weight.ge(5).all())
+
+
+@pytest.mark.parametrize("layer", [nn.LazyLinear, nn.LazyBatchNorm1d])
+def test_a_layer_without_sizes_is_refused(layer):
+    with pytest.raises(LoweringError) as error:
+        builder(mu.nn.Sequential(mu.nn.Linear(2, mu.oneof([1, 2])), _lazy(layer))).build((0,))
+    assert str(error.value) == (
+        "cannot share the weights of a layer whose sizes are not known when it is made\n"
+        "  at:       module 1\n"
+        f"  got:      '{layer.__name__}' (str)\n"
+        "  expected: sizes given to __init__\n"
+        "  fix:      write the layer with its input size, such as nn.Linear(in_features, out_features)"
+    )
+
+
+def _lazy(layer):
+    return layer(3) if layer is nn.LazyLinear else layer()
+
+
+@mu.symbolize
+class Late(nn.Module):
+    """Makes a layer when it first sees an input."""
+
+    def __init__(self, width, op):
+        super().__init__()
+        self.width, self.op, self.layer = width, op, None
+        self.out = nn.Linear(width, 2)
+
+    def forward(self, x):
+        if self.layer is None:
+            self.layer = nn.Linear(x.shape[-1], self.width, dtype=x.dtype)
+        return self.out(self.op(self.layer(x)))
+
+
+@pytest.mark.parametrize("width", [2, mu.oneof([2, 3])], ids=["choice", "size"])
+def test_a_layer_that_a_pass_makes_is_refused(width):
+    program = Late(width, mu.oneof([mu.nn.ReLU(), mu.nn.Tanh()]))
+    with pytest.raises(LoweringError) as error:
+        mu.share_weights(program, torch.ones(2, 4))
+    assert str(error.value) == (
+        "cannot share the weights of a layer that is made while the program runs\n"
+        "  at:       module layer\n"
+        "  expected: layers that __init__ makes, so that an optimizer gets their weights\n"
+        "  fix:      make it in __init__; an input size that it needs there can be an argument, and searched"
+    )

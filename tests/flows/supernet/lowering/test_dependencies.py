@@ -54,6 +54,25 @@ def test_a_child_that_is_not_as_expected_is_noticed_and_explained():
     assert known.learn(known.child((3, 2, 1)))
 
 
+@mu.symbolize
+class Tower(nn.Module):
+    """Layers of which the first ones run, each with a width, and one that reads the last of them."""
+
+    def __init__(self, depth, *widths):
+        super().__init__()
+        inputs = [2, *widths]
+        self.body = nn.Sequential(*(nn.Linear(a, b) for a, b in zip(inputs[:depth], widths[:depth], strict=True)))
+        self.read = nn.Linear(widths[depth - 1], 1)
+
+
+def test_widths_are_varied_at_depths_between_the_extremes():
+    """The third one counts at the largest depth and the first one at the smallest; the second at a depth of 2 alone."""
+    widths = [mu.intv(1, 64) for _ in range(3)]  # So many that random children seldom agree in all but one.
+    known = explored(Tower(mu.oneof([1, 2, 3]), *widths))
+    assert depends(known, "read", "tensors") == {0, 1, 2, 3}
+    assert depends(known, "body.1", "tensors") == {1, 2} and depends(known, "body.0", "tensors") == {1}
+
+
 def test_conditional_decisions_are_varied_where_they_are_active():
     inner = mu.oneof([1, 2])
     known = explored(mu.nn.Sequential(mu.oneof([mu.nn.ReLU(), mu.nn.Linear(2, inner)])))

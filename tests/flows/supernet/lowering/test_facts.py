@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 import mutandis as mu
-from mutandis.flows.supernet.lowering.facts import RECORD, facts_of, join, own_attributes, state_buffers, tree_of
+from mutandis.flows.supernet.lowering.facts import (
+    RECORD,
+    facts_of,
+    have_changed,
+    join,
+    own_attributes,
+    state_buffers,
+    tree_of,
+)
 
 
 def facts(module):
@@ -29,6 +37,25 @@ class Config:
 
 def divided_by(n):
     return lambda x: x / n
+
+
+@pytest.mark.parametrize(
+    ("value", "change"),
+    [
+        ([1], lambda v: v.append(2)),
+        ({"a": [1]}, lambda v: v["a"].append(2)),
+        ({1}, lambda v: v.add(2)),
+        (Config(3), lambda v: setattr(v, "width", 4)),
+        (torch.zeros(2), lambda v: v.add_(1)),
+    ],
+    ids=["list", "nested", "set", "object", "tensor"],
+)
+def test_what_changes_inside_of_an_attribute_is_seen(value, change):
+    tree = tree_of({"": nn.Sequential(nn.Conv2d(1, 1, 3), Plain(value))})
+    known = facts_of(tree)
+    assert not have_changed(tree, known)
+    change(value)
+    assert have_changed(tree, known)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,21 @@ def test_a_list_that_grows_at_its_end_is_fine_and_one_that_shifts_is_not():
         cut(zoo.Stages(mu.oneof([1, 2])))
 
 
+@mu.symbolize
+class Shortcut(nn.Module):
+    """Layers that are there only where two widths differ, and whose sizes these widths are."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        layers = [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs)]
+        self.short = nn.Sequential(*(layers if inputs != outputs else []))
+
+
+def test_a_list_that_is_there_or_not_does_not_shift():
+    partition = cut(Shortcut(mu.oneof([2, 4]), mu.oneof([2, 4, 6])))
+    assert parts(partition)["short"] == ((0, 1), True)
+
+
 def test_a_variant_is_the_candidate_or_the_pick_at_a_place():
     assert variant_of([(0, -1), (1, 1), (2, -1)], (3, (7, 8), None)) == ((0, -1, 3), (1, 1, 8), (2, -1, None))
 

@@ -9,7 +9,8 @@ from torch import nn
 
 import mutandis as mu
 from mutandis.errors import LoweringError
-from mutandis.flows.supernet.lowering.positions import Full, input_axis, is_depthwise, label, match
+from mutandis.flows.supernet.lowering.labels import label
+from mutandis.flows.supernet.lowering.positions import match
 
 
 def cuts(program, batch, values):
@@ -151,16 +152,3 @@ def test_one_factor_and_one_constant_leave_the_order():
     assert match(known[:5] * 3 - 2, known).tolist() == [0, 1, 2, 3, 4]
     assert match(known[[1, 0, 2, 3, 4]] * 3, known) is None
     assert match(known[:3] * 3, known) is None
-
-
-def test_sizes_are_read_from_the_shapes_of_shared_tensors():
-    full = Full()
-    full.note("a", nn.Linear(2, 3), "weight", (7, 5))
-    full.note("b", nn.Conv2d(4, 6, 1, groups=2), "weight", (12, 2, 1, 1))
-    full.note("c", nn.ConvTranspose1d(4, 6, 1), "weight", (8, 12, 1))
-    full.note("d", nn.BatchNorm1d(4), "running_mean", (9,))
-    full.note("e", nn.Conv2d(4, 4, 1, groups=4), "weight", (8, 1, 1, 1))
-    assert full.inputs == {"a": 5, "b": 8, "c": 8, "d": 9, "e": 8}
-    assert full.outputs == {"a": 7, "b": 12, "c": 12, "e": 8}
-    assert is_depthwise(nn.Conv2d(4, 4, 1, groups=4)) and not is_depthwise(nn.Conv2d(4, 8, 1, groups=4))
-    assert [input_axis(m) for m in (nn.Linear(1, 1), nn.LayerNorm(2), nn.ConvTranspose2d(1, 1, 1))] == [1, 0, 0]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import supernet_zoo as zoo
 import torch
 from torch import nn
 
 import mutandis as mu
-from mutandis.errors import LoweringError
-from mutandis.flows.supernet import Mixture, lowering_report
+from mutandis.errors import LoweringError, SettingError
+from mutandis.flows import lowering_report
+from mutandis.flows.supernet import Mixture
 from mutandis.flows.supernet.lowering.roots import LiveCall, Roots, is_module_like
 
 
@@ -75,9 +78,76 @@ def test_a_function_that_does_not_say_what_it_returns_is_refused():
     assert "fix:      annotate what a function returns (-> nn.Module), or put @mu.symbolize above" in str(error.value)
 
 
-def test_a_module_below_a_choice_outside_of_modules_is_refused():
-    with pytest.raises(LoweringError, match="below a choice outside of modules"):
-        Roots(mu.space({"x": mu.oneof([{"net": mu.nn.Linear(1, 1)}, 3])}))
+def test_a_trainer_that_makes_its_module_itself_is_refused():
+    @mu.symbolize
+    class Maker:
+        def __init__(self, width):
+            self.net = nn.Linear(2, width)
+
+    with pytest.raises(LoweringError) as error:
+        Roots(mu.space(Maker(mu.oneof([1, 2]))))
+    assert str(error.value).endswith(
+        "fix:      let it take its module as an argument, such as Trainer(Net(...)), instead of making it"
+    )
+
+
+def kinds():
+    """A choice outside of modules between a net of some width and one with a choice of its own, and a number for it."""
+    width = mu.oneof([4, 8], name="width")
+    wide = mu.nn.Sequential(mu.nn.Linear(4, width), mu.nn.ReLU(), mu.nn.Linear(width, 2))
+    layers = [mu.nn.Linear(4, 2), mu.nn.Sequential(mu.nn.Linear(4, 3), mu.nn.Linear(3, 2))]
+    chosen = mu.nn.Sequential(mu.oneof(layers, name="layer"))
+    return {"kind": mu.oneof([{"net": wide, "scale": 1.0}, {"net": chosen, "scale": width}], name="kind")}
+
+
+def run_kind(program, x):
+    return program["kind"]["net"](x) * program["kind"]["scale"]
+
+
+def test_modules_below_a_choice_outside_of_modules_share_weights_and_are_exact():
+    x = zoo.features(3, 4)
+    shared = mu.share_weights(kinds(), x, run=run_kind)
+    assert {name.partition("net")[0] for name in shared.module.state_dict()} == {
+        "kind.candidates.0.", "kind.candidates.1."}  # fmt: skip
+    for dna in shared.space.bare().enumerate():
+        found = shared.verify(dna, x)
+        assert found.error < 1e-12 and found.positions == "proven"
+        live = shared.materialize(dna)
+        assert shared.dna == dna
+        assert torch.equal(run_kind(shared.export(dna), x), run_kind(live, x))
+        shared.module.zero_grad()
+        run_kind(live, x).sum().backward()
+        used = {name[16] for name, p in shared.module.named_parameters() if p.grad is not None}
+        assert used == {str(dna["kind"])}
+    assert copy.deepcopy(shared).dna == shared.dna
+
+
+def test_weights_of_an_inner_choice_are_those_of_its_arms_only():
+    shared = mu.share_weights(kinds(), positions="leading")
+    names = [name for name in shared.module.state_dict() if name.startswith("kind.candidates.1.")]
+    assert {name.partition("[")[2] for name in names} == {"2=0]", "2=1]"}
+
+
+def test_several_of_some_modules_outside_of_modules_are_listed():
+    program = {"nets": mu.manyof(2, [mu.nn.Linear(4, 2), mu.nn.Linear(4, 2, bias=False), mu.nn.Linear(4, 2)])}
+    run = lambda made, x: sum(net(x) for net in made["nets"])  # noqa: E731
+    shared = mu.share_weights(program, zoo.features(3, 4), run=run)
+    for dna in shared.space.bare().enumerate():
+        assert shared.verify(dna, zoo.features(3, 4)).error < 1e-12
+    first, second = (shared.materialize(shared.space.dna({"['nets']": picks}))["nets"] for picks in ((0, 2), (2, 0)))
+    assert first[0] is second[1] and first[1] is second[0] and first[0].weight is not first[1].weight
+
+
+def test_a_module_that_a_function_of_the_program_computes_with_is_refused():
+    program = {"net": mu.derive(lambda net: net, mu.nn.Linear(1, mu.oneof([1, 2])))}
+    with pytest.raises(LoweringError) as error:
+        Roots(mu.space(program))
+    text = str(error.value)
+    assert text.startswith("cannot share the weights of a module that is an argument of a computed value\n  at: ")
+    assert text.endswith(
+        "  expected: a module that the program holds as it is\n"
+        "  fix:      put the choice among modules where the computed value stands, or search it with trials (where=)"
+    )
 
 
 def halves():
@@ -142,8 +212,8 @@ def test_several_modules_and_a_batch_need_a_function_that_runs_them():
         "  expected: a function of the program and the batch\n"
         "  fix:      pass run=lambda program, x: ..., which calls them one after the other"
     )
-    assert lowering_report(halves(), zoo.images()).refusal.args == error.value.args
-    assert lowering_report(halves(), zoo.images(), run=run_halves).is_possible
+    assert lowering_report(halves(), batch=zoo.images()).refusal.args == error.value.args
+    assert lowering_report(halves(), batch=zoo.images(), run=run_halves).is_possible
     shared = mu.share_weights(halves(), positions="leading")
     for do in (lambda: shared.calibrate(shared.space.random(0), [zoo.images()]),
                lambda: shared.verify(shared.space.random(0), zoo.images())):  # fmt: skip
@@ -180,3 +250,24 @@ def test_mixed_sizes_and_choices_go_through_all_modules():
     parts = [run_halves(shared.materialize(child), zoo.images()) for child in both]
     with shared.select(dna, {"decoder": Mixture(weights)}) as live:
         assert torch.allclose(run_halves(live, zoo.images()), (parts[0] + parts[1]) / 2, atol=1e-6)
+
+
+def test_a_live_call_that_is_given_a_batch_says_how_it_is_called():
+    child = mu.share_weights(mu.bind(build, mu.oneof([1, 2])), torch.ones(1, 2)).materialize
+    live = copy.copy(child(mu.space(mu.bind(build, mu.oneof([1, 2]))).random(0)))
+    assert repr(live) == "LiveCall of Linear"
+    with pytest.raises(SettingError) as error:
+        live(torch.ones(1, 2))
+    assert str(error.value) == (
+        "cannot run a call that returns a module on a batch\n"
+        "  at:       child(x)\n"
+        "  got:      ['Tensor'] (list)\n"
+        "  expected: no arguments\n"
+        "  fix:      write child()(x), as with children that are really built, or shared.module(x)"
+    )
+    with pytest.raises(
+        AttributeError, match=r"a call that returns a Linear has no 'eval'; child\(\)\.eval is the module's"
+    ):
+        live.eval()
+    with pytest.raises(AttributeError, match=r"has no 'evla'$"):
+        live.evla()
