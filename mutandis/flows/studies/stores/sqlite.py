@@ -49,7 +49,10 @@ CREATE TABLE beats (study INTEGER, number INTEGER, attempt INTEGER, count INTEGE
 _BEATS = "SELECT number, attempt, count FROM beats WHERE study = ?"
 
 _PATIENCE, _SHORTEST, _LONGEST = 200e-6, 100e-6, 0.01
-"""For how many seconds a statement is tried again without a pause, and the pauses that follow."""
+"""For how many seconds a statement is tried again without a pause, and the pauses that follow.
+
+Where results wait for a disk, so does who holds the lock: there is no trying without a pause then.
+"""
 
 _READ = (
     "SELECT seq, body FROM events WHERE seq > ? AND study = ? UNION ALL SELECT coalesce(max(seq), 0), NULL FROM events"
@@ -235,7 +238,7 @@ class SQLiteMedium(Medium):
                 since = since or now
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or now > since + self._timeout:
                     raise
-                if now > since + _PATIENCE:
+                if self._is_synced or now > since + _PATIENCE:
                     time.sleep(pause)
                     pause = min(2 * pause, _LONGEST)
 
